@@ -1,0 +1,1 @@
+"""The Tessera window. Knows Qt, never torch."""

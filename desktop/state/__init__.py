@@ -1,0 +1,1 @@
+"""Observable state: QObjects and item models, no widgets."""

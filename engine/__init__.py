@@ -1,0 +1,1 @@
+"""Tessera's engine: turns commands into videos. Knows torch, never Qt."""

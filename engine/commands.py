@@ -1,0 +1,98 @@
+"""What the engine can be asked to do: frozen, picklable, torch-free; readable from any thread.
+
+A command holds everything that matters to its result, so a job can be stored, replayed and tested.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "resources" / "mini"
+
+
+class Solver(StrEnum):
+    """Which integrator walks from noise to picture."""
+
+    UNIPC = "unipc"
+    EULER = "euler"
+
+
+class DecodeMode(StrEnum):
+    """How latents become pixels; all of these give the same picture."""
+
+    AUTOMATIC = "automatic"
+    WHOLE = "whole"
+    STRIP_MAJOR = "strip_major"
+    FRAME_MAJOR = "frame_major"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """How to cut the decode; `None` leaves a value to the planner.
+
+    strip_rows: output rows of one strip. chunk_latents: latent frames of one step.
+    budget_bytes: live tensor bytes that the decode must stay below.
+    """
+
+    mode: DecodeMode = DecodeMode.AUTOMATIC
+    strip_rows: int | None = None
+    chunk_latents: int | None = None
+    budget_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateVideo:
+    """Prompt to MP4. `frames` is 4n+1; `width` and `height` in pixels; `fps` of the MP4."""
+
+    prompt: str
+    output: Path
+    model: Path = EMBEDDED_MODEL
+    negative_prompt: str = ""
+    width: int = 256
+    height: int = 256
+    frames: int = 33
+    fps: int = 16
+    steps: int = 20
+    guidance: float = 4.0
+    shift: float = 3.0
+    seed: int = 0
+    solver: Solver = Solver.UNIPC
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLatents:
+    """Latents that a job left behind (`latents.safetensors`) to MP4; `fps` None means the job's own."""
+
+    latents: Path
+    output: Path
+    model: Path = EMBEDDED_MODEL
+    fps: int | None = None
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
+
+
+Command = GenerateVideo | DecodeLatents
+
+
+def to_json(command: Command) -> str:
+    """The command as one JSON object with its kind, readable by `from_json`."""
+    return json.dumps({"kind": type(command).__name__, **dataclasses.asdict(command)}, default=str, ensure_ascii=False)
+
+
+def from_json(text: str) -> Command:
+    """The command that `to_json` wrote. Raises ValueError or TypeError on anything else."""
+    fields: dict[str, Any] = json.loads(text)
+    kind = fields.pop("kind", None)
+    decode = dict(fields.pop("decode"))
+    fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"])})
+    paths = {name: Path(fields[name]) for name in ("output", "model", "latents") if name in fields}
+    match kind:
+        case "GenerateVideo":
+            return GenerateVideo(**fields | paths | {"solver": Solver(fields["solver"])})
+        case "DecodeLatents":
+            return DecodeLatents(**fields | paths)
+        case _:
+            raise ValueError(f"not a command: {kind!r}")

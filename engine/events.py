@@ -1,0 +1,116 @@
+"""What the engine reports while it works: a closed union of frozen dataclasses, torch-free.
+
+Events are codes and data, never sentences. They are emitted from the engine's thread.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from engine.errors import ErrorCode
+
+
+class Stage(StrEnum):
+    """The stages of a job, in the order they run."""
+
+    LOAD = "load"
+    TEXT = "text"
+    SAMPLE = "sample"
+    DECODE = "decode"
+    ENCODE = "encode"
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePlanned:
+    """The cut that decoding will use. Bytes are live tensor bytes including the decoder's weights."""
+
+    order: str
+    strip_rows: int
+    strips: int
+    chunk_latents: int
+    predicted_peak_bytes: int
+    host_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobStarted:
+    """A job began; `job_folder` holds its command and will hold its latents."""
+
+    job_folder: Path
+    width: int
+    height: int
+    frames: int
+    fps: int
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """`predicted_peak_bytes` is None where no prediction exists for this stage yet."""
+
+    stage: Stage
+    predicted_peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgressed:
+    """`done` of `total` units: steps when sampling, strip steps when decoding, frames when encoding."""
+
+    stage: Stage
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinished:
+    """`peak_bytes` is the device allocator's own maximum, or on a CPU the peak of the process."""
+
+    stage: Stage
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LatentsSaved:
+    """From here on the sampled result survives anything; `engine decode` can pick it up."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class JobFinished:
+    """The MP4 is complete at `path`."""
+
+    path: Path
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobCancelled:
+    """The job stopped because it was asked to; `latents` is set when sampling had finished."""
+
+    latents: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The job failed. `details` fill the sentence that belongs to `code`; `technical` is for a log."""
+
+    code: ErrorCode
+    details: dict[str, str | int | float]
+    technical: str
+    latents: Path | None = None
+
+
+Event = (
+    JobStarted
+    | StageStarted
+    | StageProgressed
+    | StageFinished
+    | DecodePlanned
+    | LatentsSaved
+    | JobFinished
+    | JobCancelled
+    | JobFailed
+)

@@ -1,0 +1,1 @@
+"""Predicting, probing and holding to memory."""

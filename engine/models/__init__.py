@@ -1,0 +1,1 @@
+"""The networks, one a file, with the parameter names of the official checkpoints."""
