@@ -88,11 +88,11 @@ def from_json(text: str) -> Command:
     kind = fields.pop("kind", None)
     decode = dict(fields.pop("decode"))
     fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"])})
-    paths = {name: Path(fields[name]) for name in ("output", "model", "latents") if name in fields}
+    fields |= {name: Path(fields[name]) for name in ("output", "model", "latents") if name in fields}
     match kind:
         case "GenerateVideo":
-            return GenerateVideo(**fields | paths | {"solver": Solver(fields["solver"])})
+            return GenerateVideo(**fields | {"solver": Solver(fields["solver"])})
         case "DecodeLatents":
-            return DecodeLatents(**fields | paths)
+            return DecodeLatents(**fields)
         case _:
             raise ValueError(f"not a command: {kind!r}")
