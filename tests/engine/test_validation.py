@@ -63,9 +63,10 @@ def test_the_example_of_the_issue() -> None:
     [("steps", 0), ("guidance", -1.0), ("guidance", float("nan")), ("shift", 0.0), ("seed", -1), ("seed", 2**63),
      ("fps", 0), ("fps", 1000)],
 )  # fmt: skip
-def test_a_number_out_of_range_is_named(name: str, value: Any) -> None:
+def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
     check_settings(VALID)
+    change: dict[str, Any] = {name: value}
     with pytest.raises(EngineError) as caught:
-        check_settings(dataclasses.replace(VALID, **{name: value}))
+        check_settings(dataclasses.replace(VALID, **change))
     assert caught.value.code is ErrorCode.INVALID_SETTING
     assert caught.value.details["name"] == name

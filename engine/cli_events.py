@@ -1,0 +1,107 @@
+"""How the command line shows a job: a progress line for a terminal, or one JSON object per event."""
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TextIO, assert_never
+
+from engine.cli_words import said_bytes, said_time, sentence
+from engine.events import (
+    DecodePlanned,
+    Event,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    LatentsSaved,
+    Stage,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+)
+
+BAR_WIDTH = 24
+STAGE_WORDS = {
+    Stage.LOAD: "loading",
+    Stage.TEXT: "reading the prompt",
+    Stage.SAMPLE: "sampling",
+    Stage.DECODE: "decoding",
+    Stage.ENCODE: "writing the video",
+}
+
+
+def event_json(event: Event) -> str:
+    """`event` as one line of JSON with its type's name."""
+    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, default=str, ensure_ascii=False)
+
+
+def print_json(event: Event) -> None:
+    """One line on standard output, at once, for a program that reads along."""
+    sys.stdout.write(event_json(event) + "\n")
+    sys.stdout.flush()
+
+
+class ProgressLine:
+    """Draws the running stage over one line of a terminal; elsewhere writes one line per finished stage."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._is_terminal = stream.isatty()
+        self._stage_began = 0.0
+
+    def show(self, event: Event) -> None:
+        """Show `event`; a job's end is told in a sentence."""
+        match event:
+            case StageStarted(stage=stage):
+                self._stage_began = self._clock()
+                self._draw(STAGE_WORDS[stage])
+            case StageProgressed(stage=stage, done=done, total=total):
+                self._draw(self._bar(stage, done, total))
+            case StageFinished(stage=stage, seconds=seconds, peak_bytes=peak):
+                self._print(f"{STAGE_WORDS[stage]:<20} {said_time(seconds):>6}   peak {said_bytes(peak)}")
+            case DecodePlanned():
+                self._print(describe_plan(event))
+            case LatentsSaved(path=path):
+                self._print(f"latents saved        {path}")
+            case JobFinished(path=path, seconds=seconds):
+                self._print(f"done in {said_time(seconds)}: {path}")
+            case JobCancelled(latents=latents):
+                self._print("cancelled" if latents is None else f"cancelled; the latents are kept: {latents}")
+            case JobFailed(code=code, details=details, latents=latents):
+                self._print(sentence(code, details))
+                if latents is not None:
+                    self._print(f'The latents are kept; try again with: python -m engine decode "{latents}" -o OUT.mp4')
+            case JobStarted(width=width, height=height, frames=frames, fps=fps):
+                self._print(f"{width}x{height}, {frames} frames at {fps} a second")
+            case _:
+                assert_never(event)
+
+    def _bar(self, stage: Stage, done: int, total: int) -> str:
+        filled = BAR_WIDTH * done // max(1, total)
+        elapsed = self._clock() - self._stage_began
+        left = f"  {said_time(elapsed / done * (total - done))} left" if 0 < done < total else ""
+        bar = "#" * filled + "-" * (BAR_WIDTH - filled)
+        return f"{STAGE_WORDS[stage]:<20} [{bar}] {done}/{total}{left}"
+
+    def _draw(self, text: str) -> None:
+        if self._is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            self._stream.write("\r" + text[:width].ljust(width))
+            self._stream.flush()
+
+    def _print(self, text: str) -> None:
+        self._draw("")
+        self._stream.write(("\r" if self._is_terminal else "") + text + "\n")
+        self._stream.flush()
+
+
+def describe_plan(plan: DecodePlanned) -> str:
+    """The plan in one line."""
+    cut = "whole pictures" if plan.strips == 1 else f"{plan.strips} strips of {plan.strip_rows} rows"
+    order = plan.order.replace("_", "-")
+    predicted = said_bytes(plan.predicted_peak_bytes)
+    return f"decode plan          {order}, {cut}, {plan.chunk_latents} latents a step, peak {predicted}"

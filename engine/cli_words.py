@@ -1,0 +1,55 @@
+"""The sentences of the command line: one for every error code, and how numbers are said."""
+
+import re
+
+from engine.errors import ErrorCode
+
+SENTENCES = {
+    ErrorCode.INVALID_SIZE: "{width}x{height} is not a size this model can make: both sides must be multiples of "
+    "{multiple}. Nearest: {nearest}.",
+    ErrorCode.INVALID_FRAMES: "A clip of {frames} frames is not possible: the number must be 4n+1. Nearest: {nearest}.",
+    ErrorCode.INVALID_SETTING: "{name} = {value} is out of range; allowed: {allowed}.",
+    ErrorCode.MODEL_NOT_FOUND: "No complete model in {folder}; missing: {missing}.",
+    ErrorCode.MODEL_INVALID: "The model file {file} cannot be used: {reason}.",
+    ErrorCode.LATENTS_INVALID: "The latents {file} cannot be used: {reason}.",
+    ErrorCode.NO_PLAN_FITS: "No way of decoding fits into {budget_bytes}; the smallest needs {smallest_bytes}.",
+    ErrorCode.OUT_OF_MEMORY: "Memory ran out in the stage '{stage}'. A smaller size, fewer frames or a smaller "
+    "--budget will need less.",
+    ErrorCode.OUTPUT_NOT_WRITABLE: "Cannot write {path}: {reason}.",
+    ErrorCode.VIDEO_WRITER_FAILED: "Writing the video failed. ffmpeg's last words:\n{last_lines}",
+    ErrorCode.UNEXPECTED: "Something unexpected went wrong: {reason}",
+}
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def sentence(code: ErrorCode, details: dict[str, str | int | float]) -> str:
+    """The failure `code` in English, with its details; byte counts are said in GiB."""
+    said = {name: said_bytes(int(value)) if name.endswith("_bytes") else value for name, value in details.items()}
+    return SENTENCES[code].format(**said)
+
+
+def said_bytes(count: int) -> str:
+    """A byte count for people, in MiB or GiB."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def parse_bytes(text: str) -> int:
+    """`0.5GiB`, `800 MB`, `1000000` in bytes. Raises ValueError on anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    if found is None or found[2].upper() not in UNITS:
+        raise ValueError(f"not a number of bytes: {text!r}")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`832x480` as width and height. Raises ValueError on anything else."""
+    found = re.fullmatch(r"(\d+)[x×*](\d+)", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"not a size: {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def said_time(seconds: float) -> str:
+    """Seconds for people: `8 s`, `2:05`."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60}:{whole % 60:02}"

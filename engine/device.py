@@ -1,0 +1,47 @@
+"""Where a job computes: the device, the number formats on it, and how many CPU threads."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from engine.memory.budget import usable_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device with the dtype of each network on it.
+
+    On a card everything is bfloat16 as the checkpoints are (the transformer keeps its time path in float32 by
+    itself); the official VAE runs in float32, bfloat16 halves its memory. On a CPU everything is float32.
+    """
+
+    torch_device: torch.device
+    network_dtype: torch.dtype
+    vae_dtype: torch.dtype
+
+
+def pick_device() -> Device:
+    """The first visible CUDA card, or the CPU."""
+    if torch.cuda.is_available():
+        return Device(torch.device("cuda"), torch.bfloat16, torch.bfloat16)
+    return Device(torch.device("cpu"), torch.float32, torch.float32)
+
+
+def use_cpu_threads() -> None:
+    """Give torch the physical cores, unless OMP_NUM_THREADS says otherwise."""
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(usable_cores())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory ran out; the CPU allocator has no class of its own for it."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+def release_memory(device: torch.device) -> None:
+    """Hand freed blocks back to the driver, so that the next stage finds them in one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,159 @@
+"""The folder of one job: its command and its latents, each complete on disk before the next stage begins.
+
+Files are written under a temporary name, flushed to the disk and renamed, so that a name never stands for half
+a file, whatever happens to the process or the power.
+"""
+
+import contextlib
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from engine.commands import Command, GenerateVideo, from_json, to_json
+from engine.errors import EngineError, ErrorCode
+
+COMMAND_FILE = "command.json"
+LATENTS_FILE = "latents.safetensors"
+TENSOR = "latents"
+FORMAT = "tessera.latents.1"
+
+
+def default_jobs_folder() -> Path:
+    """Where jobs are kept unless told otherwise: `jobs` in this program's folder of the person's data."""
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        return base / "Tessera" / "jobs"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "Tessera" / "jobs"
+    base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "tessera" / "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """One job's folder; `create` makes it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, jobs: Path, command: Command) -> "JobFolder":
+        """A new folder in `jobs`, named by the time, with `command` in it. Raises OUTPUT_NOT_WRITABLE."""
+        with disk_errors(jobs):
+            jobs.mkdir(parents=True, exist_ok=True)
+            folder = cls(_new_folder(jobs))
+            # A path may hold bytes that are not UTF-8, which Python carries as lone surrogates.
+            content = to_json(command).encode("utf-8", "surrogatepass")
+            write_durably(folder.path / COMMAND_FILE, lambda file: file.write(content))
+        return folder
+
+    @property
+    def latents(self) -> Path:
+        """Where the sampled latents are once `save_latents` has returned."""
+        return self.path / LATENTS_FILE
+
+    def save_latents(self, latents: Tensor) -> Path:
+        """Write normalised `latents` [1, z, T, h, w] as float32. Raises OUTPUT_NOT_WRITABLE."""
+        tensors = {TENSOR: latents.detach().to("cpu", torch.float32).contiguous()}
+        content = save(tensors, {"format": FORMAT})
+        with disk_errors(self.latents):
+            write_durably(self.latents, lambda file: file.write(content))
+        return self.latents
+
+
+def _new_folder(jobs: Path) -> Path:
+    name = time.strftime("%Y%m%d-%H%M%S")
+    for attempt in range(1, 1000):
+        with contextlib.suppress(FileExistsError):
+            folder = jobs / (name if attempt == 1 else f"{name}-{attempt}")
+            folder.mkdir()
+            return folder
+    raise FileExistsError(name)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system error about `path` into OUTPUT_NOT_WRITABLE."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise EngineError(ErrorCode.OUTPUT_NOT_WRITABLE, path=str(path), reason=reason) from error
+
+
+def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Make `path` hold what `write` writes, whole or not at all, and on the disk when this returns."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring renames inside `folder` to the disk; Windows has no such call and orders them itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_latents(path: Path, channels: int) -> Tensor:
+    """Latents [1, z, T, h, w], float32, that `save_latents` wrote.
+
+    Raises LATENTS_INVALID when the file is missing, cut short, not a latents file, has other than `channels`
+    channels, or holds a value that is not finite.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            if TENSOR not in file.keys():  # noqa: SIM118 - the file object is no mapping
+                raise _invalid(path, f"has no tensor '{TENSOR}'")
+            latents = file.get_tensor(TENSOR)
+    except (SafetensorError, OSError) as error:
+        raise _invalid(path, str(error)) from error
+    _check_latents(path, latents, channels)
+    return latents
+
+
+def _check_latents(path: Path, latents: Tensor, channels: int) -> None:
+    shape = tuple(latents.shape)
+    if latents.dtype != torch.float32 or len(shape) != 5 or shape[0] != 1 or math.prod(shape) == 0:
+        raise _invalid(path, f"holds {latents.dtype} {shape}, not float32 (1, channels, frames, height, width)")
+    if shape[1] != channels:
+        raise _invalid(path, f"has {shape[1]} channels, the model's VAE takes {channels}")
+    if not torch.isfinite(latents).all():
+        raise _invalid(path, "holds values that are not finite")
+
+
+def _invalid(path: Path, reason: str) -> EngineError:
+    return EngineError(ErrorCode.LATENTS_INVALID, file=str(path), reason=reason)
+
+
+def command_beside(latents: Path) -> GenerateVideo | None:
+    """The command that made `latents`, when its `command.json` lies beside them; raises LATENTS_INVALID."""
+    file = latents.with_name(COMMAND_FILE)
+    if not file.exists():
+        return None
+    try:
+        command = from_json(file.read_text("utf-8", "surrogatepass"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _invalid(file, f"is not a command: {error}") from error
+    return command if isinstance(command, GenerateVideo) else None

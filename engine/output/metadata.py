@@ -1,0 +1,48 @@
+"""What an MP4 says about itself: the job as one JSON object in the standard `comment` tag."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from engine.commands import Command, to_json
+from engine.events import Stage
+
+HEADER = ";FFMETADATA1\n"
+SPECIAL = "\\=;#\n"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What a job was and took: `seconds` and `peak_bytes` by stage, for the stages before encoding.
+
+    origin: for decoded latents, the command that had made them, if that is known.
+    """
+
+    command: Command
+    origin: Command | None
+    models: dict[str, str]
+    seconds: dict[Stage, float]
+    peak_bytes: dict[Stage, int]
+
+    def as_json(self) -> str:
+        """The record as one JSON object."""
+        record: dict[str, Any] = {"program": "Tessera", "command": json.loads(to_json(self.command))}
+        if self.origin is not None:
+            record["origin"] = json.loads(to_json(self.origin))
+        record |= {"models": self.models, "peak_bytes": self.peak_bytes}
+        record["seconds"] = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
+        return json.dumps(record, ensure_ascii=False)
+
+
+def ffmetadata(tags: dict[str, str]) -> str:
+    """`tags` in ffmpeg's metadata file format; a file, since a command line is too short for long prompts.
+
+    Raises ValueError for a value that ends with a backslash: ffmpeg reads its escaped form as a broken line.
+    """
+    if any(value.endswith("\\") for value in tags.values()):
+        raise ValueError("a tag must not end with a backslash")
+    return HEADER + "".join(f"{name}={_escaped(value)}\n" for name, value in tags.items())
+
+
+def _escaped(value: str) -> str:
+    return "".join("\\" + letter if letter in SPECIAL else letter for letter in value)

@@ -1,0 +1,194 @@
+"""Latents and commands come back as they were, and damaged ones are told apart."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from engine.commands import (
+    Command,
+    DecodeLatents,
+    DecodeMode,
+    DecodeSettings,
+    GenerateVideo,
+    Solver,
+    from_json,
+    to_json,
+)
+from engine.errors import EngineError, ErrorCode
+from engine.output.job_folder import JobFolder, command_beside, default_jobs_folder, read_latents, write_durably
+
+COMMAND = GenerateVideo("一只球; x=y\n", Path("out.mp4"), seed=5)
+LATENTS = torch.randn(1, 8, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+
+paths = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1).map(Path)
+counts = st.integers(-(2**70), 2**70)
+decode_settings = st.builds(
+    DecodeSettings, st.sampled_from(DecodeMode), *[st.none() | st.integers(0, 2**60) for _ in range(3)]
+)
+commands: st.SearchStrategy[Command] = st.one_of(
+    st.builds(
+        GenerateVideo, st.text(), paths, paths, st.text(), counts, counts, counts, counts, counts,
+        st.floats(allow_nan=False), st.floats(allow_nan=False), counts, st.sampled_from(Solver), decode_settings,
+    ),
+    st.builds(DecodeLatents, paths, paths, paths, st.none() | counts, decode_settings),
+)  # fmt: skip
+
+
+@given(commands)
+def test_commands_survive_json(command: Command) -> None:
+    assert from_json(to_json(command)) == command
+
+
+def test_a_job_comes_back_from_its_folder(tmp_path: Path) -> None:
+    folder = JobFolder.create(tmp_path / "jobs", COMMAND)
+    path = folder.save_latents(LATENTS.to(torch.bfloat16))
+    assert torch.equal(read_latents(path, 8), LATENTS.to(torch.bfloat16).float())
+    assert command_beside(path) == COMMAND
+    assert sorted(file.name for file in folder.path.iterdir()) == ["command.json", "latents.safetensors"]
+
+
+def test_paths_that_are_not_utf8_survive(tmp_path: Path) -> None:
+    command = dataclasses.replace(COMMAND, output=Path(os.fsdecode(b"caf\xe9.mp4")))
+    folder = JobFolder.create(tmp_path, command)
+    assert command_beside(folder.latents) == command
+
+
+def test_jobs_of_the_same_second_get_their_own_folders(tmp_path: Path) -> None:
+    assert len({JobFolder.create(tmp_path, COMMAND).path for _ in range(20)}) == 20
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def cut_inside_the_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def a_picture(path: Path) -> None:
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def other_tensor(path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, path)
+
+
+def not_finite(path: Path) -> None:
+    spoiled = LATENTS.clone()
+    spoiled[0, 3, 1, 2, 2] = float("nan")
+    save_file({"latents": spoiled}, path)
+
+
+def infinite(path: Path) -> None:
+    save_file({"latents": LATENTS.clone().fill_(float("inf"))}, path)
+
+
+def wrong_channels(path: Path) -> None:
+    save_file({"latents": LATENTS[:, :4].contiguous()}, path)
+
+
+def four_dimensions(path: Path) -> None:
+    save_file({"latents": LATENTS[0].clone()}, path)
+
+
+def two_clips(path: Path) -> None:
+    save_file({"latents": torch.cat([LATENTS, LATENTS])}, path)
+
+
+def no_frames(path: Path) -> None:
+    save_file({"latents": torch.zeros(1, 8, 0, 4, 4)}, path)
+
+
+def half_floats(path: Path) -> None:
+    save_file({"latents": LATENTS.half()}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (truncated, ""), (cut_inside_the_header, ""), (empty, ""), (a_picture, ""), (missing, "No such file"),
+        (a_folder, ""), (other_tensor, "no tensor 'latents'"), (not_finite, "not finite"), (infinite, "not finite"),
+        (wrong_channels, "4 channels, the model's VAE takes 8"), (four_dimensions, "(8, 3, 4, 5)"),
+        (two_clips, "(2, 8"), (no_frames, "(1, 8, 0"), (half_floats, "float16"),
+    ],
+)  # fmt: skip
+def test_damaged_latents_are_refused(tmp_path: Path, damage: Callable[[Path], None], words: str) -> None:
+    path = JobFolder.create(tmp_path, COMMAND).save_latents(LATENTS)
+    damage(path)
+    with pytest.raises(EngineError) as caught:
+        read_latents(path, 8)
+    assert caught.value.code is ErrorCode.LATENTS_INVALID
+    assert caught.value.details["file"] == str(path)
+    assert words in str(caught.value.details["reason"])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"kind": "GenerateVideo", "decode": 3}', '"x"'])
+def test_a_damaged_command_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "command.json").write_text(content)
+    with pytest.raises(EngineError, match=r"command\.json"):
+        command_beside(tmp_path / "latents.safetensors")
+
+
+def test_latents_without_a_command_have_none(tmp_path: Path) -> None:
+    assert command_beside(tmp_path / "latents.safetensors") is None
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(_: object) -> None:
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        write_durably(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file size limit there")
+def test_a_full_disk_leaves_no_half_latents(tmp_path: Path) -> None:
+    """The process may write 4 KiB into any one file: the latents do not fit, and the error says so."""
+    code = (
+        "import resource, sys, torch; from pathlib import Path; from engine.commands import GenerateVideo;"
+        "from engine.errors import EngineError; from engine.output.job_folder import JobFolder\n"
+        "folder = JobFolder.create(Path(sys.argv[1]), GenerateVideo('x', Path('o')))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    folder.save_latents(torch.zeros(1, 8, 4, 32, 32))\n"
+        "except EngineError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert "output_not_writable" in done.stdout
+    assert "File too large" in done.stdout
+    assert [file.name for file in next(tmp_path.iterdir()).iterdir()] == ["command.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the XDG folders")
+def test_the_folder_of_jobs_follows_the_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/somewhere")
+    assert default_jobs_folder() == Path("/somewhere/tessera/jobs")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert default_jobs_folder() == Path("/home/someone/.local/share/tessera/jobs")
