@@ -84,7 +84,7 @@ def rope_table(grid: Grid, head_dim: int, device: torch.device) -> Tensor:
 
 def rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Turn each pair of adjacent channels of x [B, L, N, D] by rope [L, 1, D/2]; in float32, returned as float32."""
-    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    pairs = torch.view_as_complex(torch.unflatten(x.float(), -1, (-1, 2)))
     return torch.view_as_real(pairs * rope).flatten(-2)  # [B, L, N, D]
 
 
@@ -148,7 +148,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, rope: Tensor | None = None) -> Tensor:
         """Tokens x [B, L, E] attend to context [B, S, E]; `rope` [L, 1, D/2] turns both (self-attention only)."""
-        q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in self._projections(x, context))  # [B, ., N, D]
+        q, k, v = (torch.unflatten(y, -1, (-1, self.head_dim)) for y in self._projections(x, context))  # [B, ., N, D]
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
         q, k, v = (y.to(v.dtype).transpose(1, 2) for y in (q, k, v))  # [B, N, ., D]
@@ -243,6 +243,6 @@ class WanTransformer(nn.Module):
         return self._unpatchify(self.head(x, time), grid)
 
     def _unpatchify(self, x: Tensor, grid: Grid) -> Tensor:
-        x = x.unflatten(2, (*self.config.patch_size, self.config.out_dim)).unflatten(1, grid)
+        x = torch.unflatten(torch.unflatten(x, 2, (*self.config.patch_size, self.config.out_dim)), 1, grid)
         x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)  # [B, C, T, pt, H, ph, W, pw]
         return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
