@@ -93,6 +93,17 @@ def test_smaller_weights_stay_near(dtype: torch.dtype) -> None:
     assert (rounded - exact).abs().max() < 0.06 * exact.std()
 
 
+@torch.no_grad()
+def test_time_and_head_stay_float32_under_autocast() -> None:
+    model = WanTransformer(TINY)
+    fill_parameters(model)
+    time = sinusoid(torch.tensor([713.0]), 256)
+    tokens = torch.randn(1, 5, 256)
+    exact = model.head(tokens, model.time_embedding(time))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.head(tokens, model.time_embedding(time)), exact)
+
+
 def test_autocast_trains_every_parameter() -> None:
     model = WanTransformer(NARROW)
     with torch.autocast("cpu", torch.bfloat16):
