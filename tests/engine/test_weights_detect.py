@@ -1,0 +1,153 @@
+"""Finding a model's files: by their tensors, wherever they lie and whatever they are called."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from engine.errors import EngineError, ErrorCode
+from engine.weights.detect import find_model
+from tests.engine.tiny_model import build_tiny_model
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def folder(built: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(built, tmp_path / "model")
+
+
+def failure(folder: Path) -> EngineError:
+    with pytest.raises(EngineError) as caught:
+        find_model(folder)
+    return caught.value
+
+
+def test_roles_come_from_tensors_not_names(folder: Path) -> None:
+    """Three files whose names are rotated among the roles, in subfolders, are still told apart."""
+    for source, target in {
+        "Wan2.1_VAE.safetensors": "vae/diffusion_pytorch_model.safetensors",
+        "Wan2.1_VAE.json": "vae/diffusion_pytorch_model.json",
+        "models_t5_umt5.safetensors": "Wan2.1_VAE.safetensors",
+        "diffusion_pytorch_model.safetensors": "transformer/models_t5_umt5.safetensors",
+        "config.json": "transformer/config.json",
+        "spiece.model": "google/umt5-xxl/spiece.model",
+    }.items():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (folder / source).rename(folder / target)
+    files = find_model(folder)
+    assert files.transformer == (folder / "transformer/models_t5_umt5.safetensors",)
+    assert files.transformer_config == folder / "transformer/config.json"
+    assert files.text_encoder == (folder / "Wan2.1_VAE.safetensors",)
+    assert files.vae == (folder / "vae/diffusion_pytorch_model.safetensors",)
+    assert files.vae_config == folder / "vae/diffusion_pytorch_model.json"
+    assert files.tokenizer == folder / "google/umt5-xxl/spiece.model"
+    assert files.latent_rgb == folder / "latent_rgb.json"
+
+
+def test_optional_files_may_be_absent_and_strangers_present(folder: Path) -> None:
+    (folder / "Wan2.1_VAE.json").unlink()
+    (folder / "latent_rgb.json").unlink()
+    tensors = load_file(folder / "Wan2.1_VAE.safetensors")
+    save_file({"lora_A.weight": tensors["conv2.weight"]}, folder / "a_lora.safetensors")
+    files = find_model(folder)
+    assert files.vae_config is None
+    assert files.latent_rgb is None
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_everything_missing_is_named_at_once(tmp_path: Path, exists: bool) -> None:
+    folder = tmp_path / "nothing"
+    if exists:
+        folder.mkdir()
+    error = failure(folder)
+    assert error.code is ErrorCode.MODEL_NOT_FOUND
+    assert error.details["folder"] == str(folder)
+    assert error.details["missing"] == (
+        "diffusion_pytorch_model.safetensors, models_t5_umt5.safetensors, Wan2.1_VAE.safetensors, "
+        "config.json, spiece.model"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "diffusion_pytorch_model.safetensors",
+        "models_t5_umt5.safetensors",
+        "Wan2.1_VAE.safetensors",
+        "config.json",
+        "spiece.model",
+    ],
+)
+def test_one_missing_file_is_named_alone(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    assert failure(folder).details["missing"] == name
+
+
+def split(file: Path) -> list[Path]:
+    """Store `file` as three parts under the names of a split checkpoint."""
+    tensors = list(load_file(file).items())
+    parts = [file.with_name(f"{file.stem}-{i:05}-of-00003.safetensors") for i in (1, 2, 3)]
+    for i, part in enumerate(parts):
+        save_file(dict(tensors[i::3]), part)
+    file.unlink()
+    return parts
+
+
+def test_parts_of_a_split_transformer_belong_together(folder: Path) -> None:
+    parts = split(folder / "diffusion_pytorch_model.safetensors")
+    assert find_model(folder).transformer == tuple(parts)
+
+
+def test_a_missing_part_is_named(folder: Path) -> None:
+    parts = split(folder / "diffusion_pytorch_model.safetensors")
+    parts[1].unlink()
+    error = failure(folder)
+    assert error.code is ErrorCode.MODEL_NOT_FOUND
+    assert error.details["missing"] == parts[1].name
+
+
+@pytest.mark.parametrize("name", ["Wan2.1_VAE.safetensors", "spiece.model"])
+def test_two_files_for_one_role_are_refused(folder: Path, name: str) -> None:
+    copy = folder / "zz" / name
+    copy.parent.mkdir()
+    shutil.copy(folder / name, copy)
+    error = failure(folder)
+    assert error.code is ErrorCode.MODEL_INVALID
+    assert error.details["file"] == str(copy)
+    assert str(folder / name) in str(error.details["reason"])
+
+
+@pytest.mark.parametrize("size", [0, 5, 8, 1000, -1])
+def test_a_truncated_file_is_named(folder: Path, size: int) -> None:
+    """Cut in the length, in the header, and one byte before the end."""
+    file = folder / "models_t5_umt5.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    error = failure(folder)
+    assert error.code is ErrorCode.MODEL_INVALID
+    assert error.details["file"] == str(file)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{}", b"[1]", b'{"a": 1}', b'{"a": {"dtype": "F32"}}', b'{"a": {"dtype": "F32", "shape": "x"}}']
+)
+def test_a_file_of_something_else_is_named(folder: Path, header: bytes) -> None:
+    file = folder / "Wan2.1_VAE.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    error = failure(folder)
+    if header == b"{}":  # a whole file without tensors: simply not the VAE
+        assert error.details["missing"] == file.name
+    else:
+        assert error.code is ErrorCode.MODEL_INVALID
+        assert error.details["file"] == str(file)
+
+
+def test_detection_needs_no_torch() -> None:
+    code = "import sys, engine.weights.detect; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,209 @@
+"""Loading: every stored value arrives, in the right dtype; what does not fit is refused by name."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.errors import EngineError, ErrorCode
+from engine.models.transformer import keeps_float32
+from engine.models.video_vae import VideoVae, VideoVaeConfig
+from engine.weights.configs import transformer_config, vae_config
+from engine.weights.detect import ModelFiles, find_model
+from engine.weights.load import load_text_encoder, load_tokenizer, load_transformer, load_vae
+from tests.engine.tiny_model import TRANSFORMER, VAE, build_tiny_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def files(built: Path, tmp_path: Path) -> ModelFiles:
+    return find_model(shutil.copytree(built, tmp_path / "model"))
+
+
+def load(files: ModelFiles, network: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    loaders = {"transformer": load_transformer, "text_encoder": load_text_encoder, "vae": load_vae}
+    loaded: torch.nn.Module = loaders[network](files, CPU, dtype)
+    return loaded
+
+
+def edit(file: Path, **changes: Tensor | None) -> None:
+    """Store `file` again with some tensors replaced, added, or (None) left out."""
+    tensors: dict[str, Any] = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    save_file({name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}, file)
+
+
+def reason(files: ModelFiles, network: str, file: Path) -> str:
+    """Why loading failed; the failure must name `file`."""
+    with pytest.raises(EngineError) as caught:
+        load(files, network)
+    assert caught.value.code is ErrorCode.MODEL_INVALID
+    assert caught.value.details["file"] == str(file)
+    return str(caught.value.details["reason"])
+
+
+@pytest.mark.parametrize("network", ["transformer", "text_encoder", "vae"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_value_arrives(files: ModelFiles, network: str, dtype: torch.dtype) -> None:
+    model = load(files, network, dtype)
+    stored = load_file(getattr(files, network)[0])
+    assert model.state_dict().keys() == stored.keys()
+    for name, tensor in model.state_dict().items():
+        kept = network == "transformer" and keeps_float32(name)
+        assert tensor.dtype == (torch.float32 if kept else dtype), name
+        assert torch.equal(tensor, stored[name].to(tensor.dtype)), name
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_split_transformer_is_put_together(files: ModelFiles) -> None:
+    whole = files.transformer[0]
+    tensors = list(load_file(whole).items())
+    for i in (1, 2):
+        save_file(dict(tensors[i - 1 :: 2]), whole.with_name(f"part-{i:05}-of-00002.safetensors"))
+    whole.unlink()
+    model = load(find_model(files.folder), "transformer")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors)
+
+
+def test_sizes_are_those_that_were_stored(files: ModelFiles) -> None:
+    assert transformer_config(files) == TRANSFORMER
+    assert vae_config(files) == VAE
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VideoVaeConfig(dim=4),
+        VideoVaeConfig(dim=4, dim_mult=(1, 3, 2), num_res_blocks=3, temporal_downsample=(True, False)),
+        VideoVaeConfig(dim=4, dim_mult=(2, 2, 2, 2), num_res_blocks=1, temporal_downsample=(True, True, False)),
+    ],
+)
+def test_vae_sizes_from_shapes_alone(files: ModelFiles, config: VideoVaeConfig) -> None:
+    """With sixteen channels and no JSON beside it, a VAE has the statistics of Wan 2.1."""
+    assert files.vae_config is not None
+    files.vae_config.unlink()
+    save_file(VideoVae(config).state_dict(), files.vae[0])
+    assert vae_config(find_model(files.folder)) == config
+
+
+def test_statistics_are_never_guessed(files: ModelFiles) -> None:
+    assert files.vae_config is not None
+    files.vae_config.unlink()
+    assert "latents_mean is not 8 numbers" in reason(find_model(files.folder), "vae", files.vae[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"latents_mean": [0, 1]}', "latents_mean is not 8 numbers"),
+        ('{"latents_mean": "x"}', "latents_mean is not 8 numbers"),
+        ('{"latent_mean": [0]}', "unknown: latent_mean"),
+        ('{"dim": 16}', "dim"),
+        ("[]", "not a JSON object"),
+        ("{", "Expecting"),
+        ("\udcff", "codec"),
+    ],
+)
+def test_broken_vae_json(files: ModelFiles, content: str, expected: str) -> None:
+    assert files.vae_config is not None
+    files.vae_config.write_text(content, "utf-8", errors="surrogateescape")
+    assert expected in reason(files, "vae", files.vae_config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model_type": "i2v"}, "model_type is 'i2v'"),
+        ({"in_dim": 36}, "in_dim 36 is not out_dim 8"),
+        ({"num_heads": 5}, "num_heads 5"),
+        ({"num_heads": "4"}, "num_heads is '4'"),
+        ({"num_heads": 0}, "num_heads is 0"),
+        ({"num_layers": True}, "num_layers is True"),
+        ({"dim": None}, "dim is None"),
+        ({"eps": "small"}, "eps is 'small'"),
+        ({"patch_size": 2}, "patch_size is 2"),
+        ({"patch_size": [1, 2]}, "patch_size is (1, 2)"),
+        ({"patch_size": [1, 2, "2"]}, "patch_size is (1, 2, '2')"),
+    ],
+)
+def test_wrong_transformer_config(files: ModelFiles, changes: dict[str, Any], expected: str) -> None:
+    content = json.loads(files.transformer_config.read_text("utf-8"))
+    files.transformer_config.write_text(json.dumps(content | changes), "utf-8")
+    assert expected in reason(files, "transformer", files.transformer_config)
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", "[1]", '{"dim": 64}'])
+def test_broken_transformer_config(files: ModelFiles, content: str) -> None:
+    files.transformer_config.write_text(content, "utf-8")
+    assert reason(files, "transformer", files.transformer_config)
+
+
+def test_fewer_layers_than_stated(files: ModelFiles) -> None:
+    content = json.loads(files.transformer_config.read_text("utf-8"))
+    files.transformer_config.write_text(json.dumps(content | {"num_layers": 3}), "utf-8")
+    assert reason(files, "transformer", files.transformer[0]).startswith("missing: blocks.2.modulation")
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [("transformer", "blocks.1.ffn.0.weight"), ("text_encoder", "blocks.1.norm2.weight"), ("vae", "conv1.bias")],
+)
+def test_tensors_that_do_not_fit_are_named(files: ModelFiles, network: str, name: str) -> None:
+    file = getattr(files, network)[0]
+    edit(file, **{name: None, "img_emb.emb_pos": torch.zeros(2)})
+    assert reason(files, network, file) == f"missing: {name}; unexpected: img_emb.emb_pos"
+    edit(file, **{name: torch.zeros(3, 7), "img_emb.emb_pos": None})
+    assert reason(files, network, file).startswith(f"wrong shape: {name} [3, 7] instead of [")
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        ("text_encoder", "token_embedding.weight"),
+        ("text_encoder", "blocks.0.ffn.fc1.weight"),
+        ("vae", "conv2.weight"),
+        ("vae", "encoder.downsamples.0.residual.6.weight"),
+    ],
+)
+def test_tensors_that_sizes_are_read_from(files: ModelFiles, network: str, name: str) -> None:
+    file = getattr(files, network)[0]
+    edit(file, **{name: None})
+    assert name in reason(files, network, file)
+    edit(file, **{name: torch.tensor(1.0)})
+    assert reason(files, network, file)
+
+
+def test_long_lists_are_shortened(files: ModelFiles) -> None:
+    edit(files.vae[0], **{f"stranger.{i:02}": torch.zeros(1) for i in range(12)})
+    assert reason(files, "vae", files.vae[0]).endswith("stranger.04 and 7 more")
+
+
+def test_a_file_cut_after_it_was_found(files: ModelFiles) -> None:
+    file = files.transformer[0]
+    file.write_bytes(file.read_bytes()[:-10])
+    assert "cut short" in reason(files, "transformer", file)
+
+
+def test_a_file_gone_after_it_was_found(files: ModelFiles) -> None:
+    files.text_encoder[0].unlink()
+    assert reason(files, "text_encoder", files.text_encoder[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all"])
+def test_broken_tokenizer(files: ModelFiles, content: bytes) -> None:
+    files.tokenizer.write_bytes(content)
+    with pytest.raises(EngineError) as caught:
+        load_tokenizer(files)
+    assert caught.value.code is ErrorCode.MODEL_INVALID
+    assert caught.value.details["file"] == str(files.tokenizer)
