@@ -20,7 +20,11 @@ class AllocatorProbe:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         properties = torch.cuda.get_device_properties(device)
-        self.pci_id = f"{properties.pci_domain_id:08X}:{properties.pci_bus_id:02X}:{properties.pci_device_id:02X}.0"
+        # torch's own type stubs lack these three; torch/numa/binding.py reads them the same way.
+        domain: int = properties.pci_domain_id  # type: ignore[attr-defined]
+        bus: int = properties.pci_bus_id  # type: ignore[attr-defined]
+        slot: int = properties.pci_device_id  # type: ignore[attr-defined]
+        self.pci_id = f"{domain:08X}:{bus:02X}:{slot:02X}.0"
 
     def read(self) -> AllocatorMemory:
         """The figures now; never synchronises with the device."""

@@ -65,7 +65,7 @@ def _unavailable(error: pynvml.NVMLError) -> VramUnavailable:
 class VramProbe:
     """An open NVML session on one card; use and close it on one thread."""
 
-    def __init__(self, handle: Any, name: str, pci_id: str) -> None:  # the handle is pynvml's opaque pointer
+    def __init__(self, handle: object, name: str, pci_id: str) -> None:  # an opaque pointer
         self._handle = handle
         self.name = name
         self.pci_id = pci_id
@@ -129,7 +129,7 @@ def _bytes_of_process(processes: Iterable[Any], pid: int) -> int | None:
     return max(known) if known else None
 
 
-def _first_visible_card(visible: str | None) -> Any:
+def _first_visible_card(visible: str | None) -> object:
     """The card that CUDA would call device 0 as far as the environment tells. Raises VramUnavailable."""
     if visible is None:
         return _card_by_index(0)
@@ -141,14 +141,14 @@ def _first_visible_card(visible: str | None) -> Any:
     return _card_by_index(int(first))
 
 
-def _card_by_index(index: int) -> Any:
+def _card_by_index(index: int) -> object:
     count = pynvml.nvmlDeviceGetCount()
     if index >= count:
         raise VramUnavailable(VramReason.NO_CARD, f"card {index} of {count}")
     return pynvml.nvmlDeviceGetHandleByIndex(index)
 
 
-def _card_by_uuid_prefix(prefix: str) -> Any:
+def _card_by_uuid_prefix(prefix: str) -> object:
     for index in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
         if _text(pynvml.nvmlDeviceGetUUID(handle)).startswith(prefix):
@@ -156,11 +156,11 @@ def _card_by_uuid_prefix(prefix: str) -> Any:
     raise VramUnavailable(VramReason.NO_CARD, f"no card {prefix}")
 
 
-def _card_at(pci_id: str) -> Any:
+def _card_at(pci_id: str) -> object:
     return pynvml.nvmlDeviceGetHandleByPciBusId(pci_id.encode())
 
 
-def _pci_id_of(handle: Any) -> str:
+def _pci_id_of(handle: object) -> str:
     return _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
 
 

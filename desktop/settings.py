@@ -1,0 +1,63 @@
+"""What is kept between two starts of the window (QSettings); lives on the UI thread."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, QSettings, QStandardPaths
+
+from desktop.theme import Appearance
+
+
+@dataclass(slots=True)
+class Settings:
+    """Typed access to the stored values; a value of an unexpected kind reads as its default."""
+
+    store: QSettings
+
+    @property
+    def geometry(self) -> QByteArray:
+        """Size and place of the window, empty at the first start."""
+        value = self.store.value("window/geometry")
+        return value if isinstance(value, QByteArray) else QByteArray()
+
+    @geometry.setter
+    def geometry(self, value: QByteArray) -> None:
+        self.store.setValue("window/geometry", value)
+
+    @property
+    def prompt(self) -> str:
+        """The last prompt."""
+        return self._text("prompt/text")
+
+    @prompt.setter
+    def prompt(self, value: str) -> None:
+        self.store.setValue("prompt/text", value)
+
+    @property
+    def negative_prompt(self) -> str:
+        """The last negative prompt."""
+        return self._text("prompt/negative")
+
+    @negative_prompt.setter
+    def negative_prompt(self, value: str) -> None:
+        self.store.setValue("prompt/negative", value)
+
+    @property
+    def appearance(self) -> Appearance:
+        """Light, dark or as the system."""
+        value = self._text("window/appearance")
+        return Appearance(value) if value in list(Appearance) else Appearance.SYSTEM
+
+    @appearance.setter
+    def appearance(self, value: Appearance) -> None:
+        self.store.setValue("window/appearance", value.value)
+
+    @property
+    def video_folder(self) -> Path:
+        """Where new videos go."""
+        movies = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.MoviesLocation)
+        return Path(movies) / "Tessera"
+
+    def _text(self, key: str) -> str:
+        value = self.store.value(key, "")
+        return value if isinstance(value, str) else ""

@@ -1,0 +1,178 @@
+"""The job that runs or ran last, as the window shows it; lives on the UI thread, fed by the bridge."""
+
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from desktop.state.time_left import TimeLeft
+from engine.commands import Command, GenerateVideo
+from engine.events import (
+    DecodePlanned,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    LatentsSaved,
+    Stage,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+)
+
+
+class Phase(Enum):
+    """Where the one job of the window stands."""
+
+    IDLE = auto()
+    WAITING = auto()  # handed over; the engine has not answered yet
+    RUNNING = auto()
+    CANCELLING = auto()
+    FINISHED = auto()
+    CANCELLED = auto()
+    FAILED = auto()
+
+
+BUSY = frozenset({Phase.WAITING, Phase.RUNNING, Phase.CANCELLING})
+
+
+@dataclass(slots=True)
+class StageProgress:
+    """One stage of the job: `done` of `total` units, and seconds and peak once it has ended."""
+
+    done: int = 0
+    total: int = 0
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    predicted_bytes: int | None = None
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1."""
+        if self.seconds is not None:
+            return 1.0
+        return self.done / self.total if self.total else 0.0
+
+
+class JobState(QObject):
+    """Phase, stages and outcome of the current job."""
+
+    phase_changed = Signal(object)  # Phase
+    progress_changed = Signal()
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.phase = Phase.IDLE
+        self.command: Command | None = None
+        self.started: JobStarted | None = None
+        self.stages: dict[Stage, StageProgress] = {}
+        self.stage: Stage | None = None
+        self.plan: DecodePlanned | None = None
+        self.latents: Path | None = None
+        self.finished: JobFinished | None = None
+        self.failure: JobFailed | None = None
+        self._time_left = TimeLeft()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is under way, from handing it over to its last event."""
+        return self.phase in BUSY
+
+    @property
+    def predicted_bytes(self) -> int | None:
+        """The predicted peak of the running stage."""
+        return self.stages[self.stage].predicted_bytes if self.is_busy and self.stage is not None else None
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The memory that the person allowed for decoding, or None when it was left to the planner."""
+        return self.command.decode.budget_bytes if self.command is not None else None
+
+    def seconds_left(self) -> tuple[float | None, float | None]:
+        """Seconds until the running stage and until the job ends; None where unknown."""
+        now = time.monotonic()
+        return self._time_left.stage_seconds(now), self._time_left.job_seconds(now)
+
+    def submit(self, command: Command) -> None:
+        """A job was handed to the engine."""
+        self.command = command
+        self.started = self.stage = self.plan = self.latents = self.finished = self.failure = None
+        self.stages = {}
+        self._enter(Phase.WAITING)
+
+    def request_cancel(self) -> None:
+        """The person asked to stop."""
+        if self.phase in (Phase.WAITING, Phase.RUNNING):
+            self._enter(Phase.CANCELLING)
+
+    @Slot(object)
+    def start(self, event: JobStarted) -> None:
+        self.started = event
+        self.stages = {stage: StageProgress() for stage in event.stages}
+        self._time_left.start_job(_kind(self.command, event), event.stages)
+        if self.phase is Phase.WAITING:
+            self._enter(Phase.RUNNING)
+
+    @Slot(object)
+    def start_stage(self, event: StageStarted) -> None:
+        self.stage = event.stage
+        self._of(event.stage).predicted_bytes = event.predicted_peak_bytes
+        self._time_left.start_stage(event.stage)
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def progress_stage(self, event: StageProgressed) -> None:
+        progress = self._of(event.stage)
+        progress.done, progress.total = event.done, event.total
+        self._time_left.progress(time.monotonic(), event.done, event.total)
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def finish_stage(self, event: StageFinished) -> None:
+        progress = self._of(event.stage)
+        progress.seconds, progress.peak_bytes = event.seconds, event.peak_bytes
+        self._time_left.finish_stage(event.stage, event.seconds)
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def plan_decode(self, event: DecodePlanned) -> None:
+        self.plan = event
+        self._of(Stage.DECODE).predicted_bytes = event.predicted_peak_bytes
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def save_latents(self, event: LatentsSaved) -> None:
+        self.latents = event.path
+
+    @Slot(object)
+    def finish(self, event: JobFinished) -> None:
+        self.finished = event
+        self._time_left.finish_job()
+        self._enter(Phase.FINISHED)
+
+    @Slot(object)
+    def end_cancelled(self, event: JobCancelled) -> None:
+        self.latents = event.latents
+        self._enter(Phase.CANCELLED)
+
+    @Slot(object)
+    def fail(self, event: JobFailed) -> None:
+        self.failure = event
+        self.latents = event.latents
+        self._enter(Phase.FAILED)
+
+    def _of(self, stage: Stage) -> StageProgress:
+        return self.stages.setdefault(stage, StageProgress())
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.phase_changed.emit(phase)
+        self.progress_changed.emit()
+
+
+def _kind(command: Command | None, started: JobStarted) -> object:
+    """Jobs that are equal in this take about equally long."""
+    size = (started.width, started.height, started.frames)
+    return (*size, command.model, command.steps) if isinstance(command, GenerateVideo) else size

@@ -1,0 +1,15 @@
+"""Where a new video goes: a readable name in the person's video folder that no file has yet."""
+
+import re
+from itertools import count
+from pathlib import Path
+
+LONGEST_NAME = 60
+
+
+def new_video_path(folder: Path, prompt: str, seed: int) -> Path:
+    """`folder/PROMPT-SEED.mp4` with only the characters that every file system takes, numbered when taken."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:LONGEST_NAME].strip("-_")
+    stem = f"{words or 'video'}-{seed}"
+    names = (f"{stem}.mp4" if number == 1 else f"{stem}-{number}.mp4" for number in count(1))
+    return next(path for path in map(folder.joinpath, names) if not path.exists())

@@ -1,0 +1,61 @@
+"""The engine thread and the gauge thread with what lives on them; made and ended by the UI thread."""
+
+from PySide6.QtCore import QObject, Qt, QThread, Signal, Slot
+
+from desktop.bridge import EngineBridge
+from desktop.vram_monitor import VramMonitor
+from desktop.worker import EngineWorker, LoadEngine
+from engine.cancel import CancelFlag
+from engine.canvas import Canvas
+
+GAUGE_TIMEOUT_MS = 5_000
+ENGINE_TIMEOUT_MS = 30_000  # closing right after the start waits for the import of torch, which cannot be broken off
+
+
+class Threads(QObject):
+    """Starts both threads after the first paint, and ends them in order with bounded waits."""
+
+    load_requested = Signal()
+    monitor_stop_requested = Signal()
+
+    def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag, bridge: EngineBridge) -> None:
+        super().__init__()
+        self._bridge = bridge
+        self.worker = EngineWorker(load, canvas, cancel)
+        self.monitor = VramMonitor()
+        self._engine_thread = _named_thread("engine", self)
+        self._gauge_thread = _named_thread("gauge", self)
+        self.worker.moveToThread(self._engine_thread)
+        self.monitor.moveToThread(self._gauge_thread)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.load_requested.connect(self.worker.load)
+        self._bridge.command_submitted.connect(self.worker.run)
+        self.worker.event_emitted.connect(self._bridge.handle)
+        self.worker.engine_loaded.connect(self.monitor.use_allocator)
+        self._gauge_thread.started.connect(self.monitor.start)
+        self.monitor_stop_requested.connect(self.monitor.stop)
+        # Direct: `quit` is thread-safe, and the UI thread is waiting by then and would not run a queued call.
+        self.monitor.stopped.connect(self._gauge_thread.quit, Qt.ConnectionType.DirectConnection)
+
+    @Slot()
+    def start(self) -> None:
+        """Start both, and import the engine on its own."""
+        self._gauge_thread.start(QThread.Priority.LowPriority)
+        self._engine_thread.start()
+        self.load_requested.emit()
+
+    def stop(self) -> bool:
+        """End both; False when one did not end in time, and then the process must not run its destructors."""
+        self._bridge.cancel()
+        self._engine_thread.quit()
+        self.monitor_stop_requested.emit()
+        gauge_ended = not self._gauge_thread.isRunning() or self._gauge_thread.wait(GAUGE_TIMEOUT_MS)
+        return self._engine_thread.wait(ENGINE_TIMEOUT_MS) and gauge_ended
+
+
+def _named_thread(name: str, parent: QObject) -> QThread:
+    thread = QThread(parent)
+    thread.setObjectName(name)
+    return thread

@@ -1,0 +1,112 @@
+"""Two minutes of our own memory as a curve, painted; UI thread."""
+
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QFont, QLinearGradient, QPainter, QPainterPath, QPaintEvent, QPen
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from desktop.state.memory import MemoryState
+from desktop.theme import Colours
+from desktop.words import byte_text
+
+HEADROOM = 1.4  # leaves the scale's figure above the curve and the dashed line
+WIDTH = 240
+
+
+class HistoryCurve(QWidget):
+    """The share that the job is held to, newest at the right, with the predicted peak as a dashed line."""
+
+    def __init__(self, state: MemoryState, colours: Colours) -> None:
+        super().__init__()
+        self._state = state
+        self._colours = colours
+        self._predicted_bytes: int | None = None
+        self.setFixedWidth(WIDTH)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Expanding)
+
+    def show_prediction(self, predicted_bytes: int | None) -> None:
+        """The level that the running stage is predicted to reach."""
+        self._predicted_bytes = predicted_bytes
+        self.update()
+
+    def paint_in(self, colours: Colours) -> None:
+        """Take the theme's colours."""
+        self._colours = colours
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        return QSize(WIDTH, 72)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        area = QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)
+        self._paint_ground(painter, area)
+        top = self._top_bytes()
+        if top > 0:
+            self._paint_curve(painter, area, top)
+            self._paint_prediction(painter, area, top)
+            self._paint_scale(painter, area, top)
+        painter.end()
+
+    def _levels(self) -> list[int]:
+        return [sample.live_bytes or 0 for sample in self._state.history]
+
+    def _top_bytes(self) -> float:
+        """The scale's end: a little above what was used and what is predicted."""
+        predicted = (self._predicted_bytes or 0) + self._state.base_bytes if self._predicted_bytes else 0
+        return max([predicted, *self._levels()], default=0) * HEADROOM
+
+    def _paint_ground(self, painter: QPainter, area: QRectF) -> None:
+        ground = QPainterPath()
+        ground.addRoundedRect(area, 6, 6)
+        painter.fillPath(ground, QColor(self._colours.field))
+        painter.setClipPath(ground)
+        painter.setPen(QPen(QColor(self._colours.track), 1))
+        for third in (1, 2):
+            y = round(area.top() + area.height() * third / 3) + 0.5
+            painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
+
+    def _paint_curve(self, painter: QPainter, area: QRectF, top: float) -> None:
+        levels = self._levels()
+        step = area.width() / ((self._state.history.maxlen or 2) - 1)
+        left = area.right() - step * (len(levels) - 1)
+        points = [
+            QPointF(left + step * index, area.bottom() - area.height() * level / top)
+            for index, level in enumerate(levels)
+        ]
+        line = QPainterPath(points[0])
+        for point in points[1:]:
+            line.lineTo(point)
+        self._fill_under(painter, line, area, points)
+        painter.setPen(QPen(QColor(self._colours.accent), 1.75))
+        painter.drawPath(line)
+
+    def _fill_under(self, painter: QPainter, line: QPainterPath, area: QRectF, points: list[QPointF]) -> None:
+        under = QPainterPath(line)
+        under.lineTo(points[-1].x(), area.bottom())
+        under.lineTo(points[0].x(), area.bottom())
+        under.closeSubpath()
+        colour = QColor(self._colours.accent)
+        gradient = QLinearGradient(area.topLeft(), area.bottomLeft())
+        for position, alpha in ((0.0, 0.42), (1.0, 0.06)):
+            colour.setAlphaF(alpha)
+            gradient.setColorAt(position, colour)
+        painter.fillPath(under, gradient)
+
+    def _paint_prediction(self, painter: QPainter, area: QRectF, top: float) -> None:
+        if self._predicted_bytes is None:
+            return
+        y = area.bottom() - area.height() * (self._predicted_bytes + self._state.base_bytes) / top
+        pen = QPen(QColor(self._colours.text), 1.25)
+        pen.setDashPattern([3, 3])
+        painter.setPen(pen)
+        painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
+
+    def _paint_scale(self, painter: QPainter, area: QRectF, top: float) -> None:
+        font = QFont(self.font())
+        font.setPixelSize(11)
+        painter.setFont(font)
+        painter.setPen(QColor(self._colours.text_dim))
+        inner = area.adjusted(8, 4, -8, -4)
+        painter.drawText(inner, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop, byte_text(top))
+        painter.drawText(inner, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignBottom, self.tr("last 2 minutes"))

@@ -1,0 +1,120 @@
+"""What the job is doing, how far it is and how long it will take; UI thread."""
+
+from PySide6.QtCore import QSize, QTimer, Slot
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from desktop.icons import icon
+from desktop.state.job import JobState, Phase
+from desktop.theme import Colours
+from desktop.views.stage_bar import StageBar
+from desktop.words import byte_text, duration_text, stage_name, stage_unit
+
+REFRESH_MS = 500  # time left counts down between two reports
+
+
+class ProgressStrip(QWidget):
+    """One line of words above the bar of stages; after the job its outcome and the way to the file."""
+
+    def __init__(self, job: JobState, colours: Colours) -> None:
+        super().__init__()
+        self._job = job
+        self._title = QLabel()
+        self._title.setProperty("role", "heading")
+        self._detail = QLabel()
+        self._detail.setProperty("role", "dim")
+        self._time = QLabel()
+        self._time.setProperty("role", "dim")
+        self.show_folder = QPushButton(self.tr("Show in folder"))
+        self.show_folder.setIconSize(QSize(18, 18))
+        self.show_folder.hide()
+        self._bar = StageBar(job, colours)
+        self._is_engine_loaded = False
+        self._lay_out()
+        self._timer = QTimer(self)
+        self._timer.setInterval(REFRESH_MS)
+        self._timer.timeout.connect(self.refresh)
+        job.progress_changed.connect(self.refresh)
+        job.phase_changed.connect(self._take_phase)
+        self.paint_in(colours)
+        self.refresh()
+
+    def paint_in(self, colours: Colours) -> None:
+        """Take the theme's colours."""
+        self._bar.paint_in(colours)
+        self.show_folder.setIcon(icon("folder", colours.text))
+
+    @Slot()
+    def show_engine_loaded(self) -> None:
+        """The engine can start at once from now on."""
+        self._is_engine_loaded = True
+        self.refresh()
+
+    def _lay_out(self) -> None:
+        words = QHBoxLayout()
+        words.setSpacing(8)
+        words.addWidget(self._title)
+        words.addWidget(self._detail, 1)
+        words.addWidget(self._time)
+        words.addWidget(self.show_folder)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(8)
+        column.addLayout(words)
+        column.addWidget(self._bar)
+        self._title.setMinimumHeight(32)
+
+    @Slot(object)
+    def _take_phase(self, phase: Phase) -> None:
+        if self._job.is_busy:
+            self._timer.start()
+        else:
+            self._timer.stop()
+        self.show_folder.setVisible(phase is Phase.FINISHED)
+
+    @Slot()
+    def refresh(self) -> None:
+        """Say what is true now."""
+        title, detail = self._words()
+        self._title.setText(title)
+        self._detail.setText(detail)
+        self._time.setText(self._time_left() if self._job.phase is Phase.RUNNING else "")
+
+    def _words(self) -> tuple[str, str]:
+        match self._job.phase:
+            case Phase.IDLE:
+                return (self.tr("Ready") if self._is_engine_loaded else self.tr("Preparing the engine…")), ""
+            case Phase.WAITING:
+                return self.tr("Starting…"), ""
+            case Phase.RUNNING:
+                return self._running_words()
+            case Phase.CANCELLING:
+                return self.tr("Stopping…"), ""
+            case Phase.CANCELLED:
+                return self.tr("Stopped"), self.tr("The sampled video is kept.") if self._job.latents else ""
+            case Phase.FAILED:
+                return self.tr("Not finished"), ""
+            case Phase.FINISHED:
+                return self.tr("Finished"), self._outcome()
+
+    def _running_words(self) -> tuple[str, str]:
+        stage = self._job.stage
+        if stage is None:
+            return self.tr("Starting…"), ""
+        progress = self._job.stages[stage]
+        return stage_name(stage), stage_unit(stage, progress.done, progress.total) if progress.total else ""
+
+    def _outcome(self) -> str:
+        finished = self._job.finished
+        if finished is None:
+            return ""
+        return self.tr("{file} in {time} · peak {peak}").format(
+            file=finished.path.name, time=duration_text(finished.seconds), peak=byte_text(finished.peak_bytes)
+        )
+
+    def _time_left(self) -> str:
+        stage, job = self._job.seconds_left()
+        if job is not None:
+            return self.tr("about {time} left").format(time=duration_text(job))
+        if stage is not None:
+            return self.tr("about {time} left in this stage").format(time=duration_text(stage))
+        return ""

@@ -1,0 +1,92 @@
+"""The engine's end of the window: an object that lives on the engine thread and runs one job at a time.
+
+This is the only road by which torch enters the process: `load_engine` imports it, on the engine thread, after the
+first paint.
+"""
+
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from engine.cancel import CancelFlag
+from engine.canvas import Canvas
+from engine.commands import Command
+from engine.errors import ErrorCode
+from engine.events import Event, JobFailed
+
+
+class JobRunner(Protocol):
+    """What `engine.engine.Engine` offers."""
+
+    def run(self, command: Command, emit: Callable[[Event], None], canvas: Canvas, cancel: CancelFlag) -> None:
+        """Run one job to its end, which is the last event emitted; never raises."""
+
+
+class AllocatorReading(Protocol):
+    """What `AllocatorProbe.read` returns."""
+
+    @property
+    def allocated_bytes(self) -> int: ...
+
+    @property
+    def reserved_bytes(self) -> int: ...
+
+
+class AllocatorSource(Protocol):
+    """What `engine.memory.allocator.AllocatorProbe` offers."""
+
+    pci_id: str
+
+    def read(self) -> AllocatorReading:
+        """The allocator's figures now."""
+
+
+LoadEngine = Callable[[], tuple[JobRunner, AllocatorSource | None]]
+
+
+def load_engine() -> tuple[JobRunner, AllocatorSource | None]:
+    """Import torch and the engine; takes seconds and holds the interpreter for a third of one."""
+    from engine.engine import Engine
+    from engine.memory.allocator import open_allocator
+
+    return Engine(), open_allocator()
+
+
+class EngineWorker(QObject):
+    """Runs commands. Its slots block the engine thread while a job runs; only the cancel flag reaches it then."""
+
+    engine_loaded = Signal(object)  # AllocatorSource | None
+    event_emitted = Signal(object)  # Event
+
+    def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag) -> None:
+        super().__init__()
+        self._load = load
+        self._canvas = canvas
+        self._cancel = cancel
+        self._engine: JobRunner | None = None
+        self._load_failure = ""
+
+    @Slot()
+    def load(self) -> None:
+        """Import the engine. A failure is kept and answers every job."""
+        try:
+            self._engine, allocator = self._load()
+        except Exception:
+            # Nobody above this slot could handle it: a broken installation must reach the person as a job's failure.
+            self._load_failure = traceback.format_exc()
+            return
+        self.engine_loaded.emit(allocator)
+
+    @Slot(object)
+    def run(self, command: Command) -> None:
+        """Run one job; its last event tells how it ended."""
+        if self._engine is None:
+            reason = self._load_failure.strip().rpartition("\n")[2]
+            self._emit(JobFailed(ErrorCode.UNEXPECTED, {"reason": reason}, self._load_failure))
+            return
+        self._engine.run(command, self._emit, self._canvas, self._cancel)
+
+    def _emit(self, event: Event) -> None:
+        self.event_emitted.emit(event)

@@ -1,0 +1,152 @@
+"""A double for the engine's side of the contract: replays events and paints a ball into the canvas."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from engine.cancel import Cancelled, CancelFlag
+from engine.canvas import Canvas, DirtyRows
+from engine.commands import Command, GenerateVideo
+from engine.errors import ErrorCode
+from engine.events import (
+    DecodePlanned,
+    Event,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    LatentsSaved,
+    Stage,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+)
+
+Emit = Callable[[Event], None]
+MIB = 1 << 20
+
+
+@dataclass
+class Script:
+    """How the double behaves. `fail_with` ends the decode stage with that code instead."""
+
+    sample_seconds: float = 0.02
+    strip_seconds: float = 0.01
+    strip_rows: int = 32
+    frame_major: bool = False
+    fail_with: ErrorCode | None = None
+    stop_after: Stage | None = None
+
+
+class ScriptedEngine:
+    """Runs jobs as the real engine reports them."""
+
+    def __init__(self, folder: Path, script: Script | None = None) -> None:
+        self.folder = folder
+        self.script = script or Script()
+        self.commands: list[Command] = []
+
+    def run(self, command: Command, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
+        self.commands.append(command)
+        latents: list[Path] = []
+        try:
+            self._run(command, emit, canvas, cancel, latents)
+        except Cancelled:
+            emit(JobCancelled(latents[0] if latents else None))
+
+    def _run(self, command: Command, emit: Emit, canvas: Canvas, cancel: CancelFlag, latents: list[Path]) -> None:
+        assert isinstance(command, GenerateVideo)
+        size = (command.width, command.height, command.frames, command.fps)
+        emit(JobStarted(self.folder, *size, tuple(Stage)))
+        canvas.open(
+            np.zeros((command.frames, command.height, command.width, 4), np.uint8),
+            (command.frames - 1) // 4 + 1,
+            command.height // 8,
+            command.width // 8,
+        )
+        clip = ball_clip(command.width, command.height, command.frames)
+        for stage in (Stage.LOAD, Stage.TEXT):
+            self._quick_stage(stage, emit, cancel)
+        self._sample(command, clip, emit, canvas, cancel)
+        latents.append(self.folder / "latents.safetensors")
+        emit(LatentsSaved(latents[0]))
+        self._decode(clip, emit, canvas, cancel)
+        if self.script.fail_with is not None:
+            technical = "Traceback (most recent call last):\n  scripted\nMemoryError: tried to allocate 512 MiB"
+            emit(JobFailed(self.script.fail_with, {"stage": "decode"}, technical, latents[0]))
+            return
+        self._encode(command, emit, cancel)
+        emit(JobFinished(command.output, 41.2, 640 * MIB))
+
+    def _quick_stage(self, stage: Stage, emit: Emit, cancel: CancelFlag) -> None:
+        emit(StageStarted(stage, 90 * MIB))
+        self._wait(self.script.sample_seconds, cancel)
+        emit(StageFinished(stage, 0.4, 500 * MIB))
+
+    def _sample(self, command: GenerateVideo, clip: np.ndarray, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
+        emit(StageStarted(Stage.SAMPLE, 220 * MIB))
+        noise = np.random.default_rng(0).integers(0, 255, canvas.preview.shape).astype(np.float32)
+        for step in range(1, command.steps + 1):
+            self._wait(self.script.sample_seconds, cancel)
+            share = step / command.steps
+            canvas.preview[:] = clip[::4, 4::8, 4::8] * share + noise * (1 - share)
+            canvas.preview[..., 3] = 255
+            canvas.mark_preview_dirty()
+            emit(StageProgressed(Stage.SAMPLE, step, command.steps))
+        emit(StageFinished(Stage.SAMPLE, 9.0, 610 * MIB))
+
+    def _decode(self, clip: np.ndarray, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
+        emit(StageStarted(Stage.DECODE))
+        strips = range(0, clip.shape[1], self.script.strip_rows)
+        emit(DecodePlanned("strip_major", self.script.strip_rows, len(strips), 1, 140 * MIB, 20 * MIB))
+        chunks = [0, *range(1, len(clip), 4)]
+        steps = [(row, chunk) for row in strips for chunk in chunks]
+        if self.script.frame_major:
+            steps.sort(key=lambda step: (step[1], step[0]))
+        for done, (row, frame) in enumerate(steps, 1):
+            self._wait(self.script.strip_seconds, cancel)
+            rows = DirtyRows(frame, frame + (4 if frame else 1), row, min(row + self.script.strip_rows, clip.shape[1]))
+            frames, strip = slice(rows.frame_start, rows.frame_stop), slice(rows.row_start, rows.row_stop)
+            canvas.pixels[frames, strip] = clip[frames, strip]
+            canvas.mark_dirty(rows)
+            emit(StageProgressed(Stage.DECODE, done, len(steps)))
+        emit(StageFinished(Stage.DECODE, 6.0, 640 * MIB))
+
+    def _encode(self, command: GenerateVideo, emit: Emit, cancel: CancelFlag) -> None:
+        emit(StageStarted(Stage.ENCODE, 30 * MIB))
+        for done in range(1, command.frames + 1):
+            self._wait(self.script.strip_seconds / 4, cancel)
+            emit(StageProgressed(Stage.ENCODE, done, command.frames))
+        command.output.parent.mkdir(parents=True, exist_ok=True)
+        command.output.write_bytes(b"scripted")
+        emit(StageFinished(Stage.ENCODE, 0.8, 300 * MIB))
+
+    def _wait(self, seconds: float, cancel: CancelFlag) -> None:
+        until = time.monotonic() + seconds
+        while True:
+            cancel.raise_if_set()
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, 0.01))
+
+
+def ball_clip(width: int, height: int, frames: int) -> np.ndarray:
+    """A red ball bouncing on a blue ground, [T, H, W, 4] in B, G, R, 255."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    clip = np.empty((frames, height, width, 4), np.uint8)
+    radius = min(width, height) / 7
+    for frame in range(frames):
+        phase = (frame % 16) / 16
+        centre = height - radius * 1.3 - 4 * phase * (1 - phase) * height * 0.6
+        distance = np.hypot(x - width / 2, y - centre)
+        light = np.clip(1.15 - np.hypot(x - width / 2 + radius / 3, y - centre + radius / 3) / radius / 2.2, 0.3, 1)
+        inside = np.clip(radius - distance + 0.5, 0, 1)[..., None]
+        ball = light[..., None] * np.array([40, 45, 235], np.float32)
+        ground = (0.75 + 0.25 * y / height)[..., None] * np.array([205, 120, 60], np.float32)
+        clip[frame, ..., :3] = ball * inside + ground * (1 - inside)
+    clip[..., 3] = 255
+    return clip
