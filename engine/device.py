@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from engine.memory.budget import usable_cores
@@ -45,3 +46,16 @@ def release_memory(device: torch.device) -> None:
     """Hand freed blocks back to the driver, so that the next stage finds them in one piece."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def free_bytes(device: Device) -> int:
+    """Memory that nobody uses on `device` now: the card's, or the system's for a CPU."""
+    if device.torch_device.type == "cuda":
+        release_memory(device.torch_device)
+        return torch.cuda.mem_get_info(device.torch_device)[0]
+    return free_host_bytes()
+
+
+def free_host_bytes() -> int:
+    """Memory of the system that can be had without swapping."""
+    return int(psutil.virtual_memory().available)

@@ -1,9 +1,13 @@
 """The settings that a model is sampled with unless a person says otherwise; torch-free, safe on any thread."""
 
+import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from engine.errors import EngineError, ErrorCode
+from engine.weights.detect import find_model
 
 PRESETS_FILE = Path(__file__).resolve().parent.parent / "resources" / "presets.toml"
 VAE_FACTOR = 8
@@ -25,6 +29,15 @@ class ModelDefaults:
     sizes: tuple[tuple[int, int], ...]
     size_multiple: int
     negative_prompt: str = ""
+
+
+def defaults_of(folder: Path) -> ModelDefaults:
+    """The defaults of the model in `folder`. Raises MODEL_NOT_FOUND and MODEL_INVALID."""
+    file = find_model(folder).transformer_config
+    try:
+        return defaults_for(json.loads(file.read_text("utf-8")))
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise EngineError(ErrorCode.MODEL_INVALID, file=str(file), reason=str(error)) from error
 
 
 def defaults_for(config: dict[str, Any]) -> ModelDefaults:

@@ -1,0 +1,190 @@
+"""`python -m engine`: generate, decode and plan from a terminal or a script.
+
+Exit codes: 0 the job finished; 1 it failed; 2 it was asked for something impossible (also argparse's own code);
+130 it was cancelled by Ctrl+C or a request to end.
+"""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from engine.cancel import CancelFlag
+from engine.canvas import Canvas
+from engine.cli_events import ProgressLine, describe_plan, print_json
+from engine.cli_words import parse_bytes, parse_size, sentence
+from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver
+from engine.errors import EngineError, ErrorCode
+from engine.events import Event, JobCancelled, JobFailed
+from engine.presets import defaults_of
+
+FINISHED, FAILED, IMPOSSIBLE, CANCELLED = 0, 1, 2, 130
+IMPOSSIBLE_CODES = {
+    ErrorCode.NO_PLAN_FITS,
+    ErrorCode.INVALID_SIZE,
+    ErrorCode.INVALID_FRAMES,
+    ErrorCode.INVALID_SETTING,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        if parsed.action == "plan":
+            return show_plan(parsed)
+        command = generate_command(parsed) if parsed.action == "generate" else decode_command(parsed)
+    except EngineError as error:
+        print(sentence(error.code, error.details), file=sys.stderr)
+        return exit_code_of(error.code)
+    return run_job(command, parsed.jobs, as_json=parsed.json)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The three commands with their options; settings left out are the model's own."""
+    parser = argparse.ArgumentParser(prog="python -m engine", description="Video from Wan models in bounded memory.")
+    actions = parser.add_subparsers(dest="action", required=True)
+    generate = actions.add_parser("generate", help="a prompt to an MP4")
+    generate.add_argument("prompt")
+    _add_sampling_options(generate)
+    decode = actions.add_parser("decode", help="latents that a job left behind to an MP4")
+    decode.add_argument("latents", type=Path, help="latents.safetensors of a job's folder")
+    for action in (generate, decode):
+        _add_job_options(action)
+        _add_decode_options(action)
+    _add_plan_options(actions.add_parser("plan", help="how a clip would be decoded, and in how much memory"))
+    return parser
+
+
+def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--negative", metavar="TEXT", help="what the picture should not be")
+    parser.add_argument("--size", type=parse_size, metavar="WxH")
+    parser.add_argument("--frames", type=int, help="4n+1")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance", type=float, help="1 turns guidance off")
+    parser.add_argument("--shift", type=float)
+    parser.add_argument("--solver", type=Solver, choices=list(Solver), default=Solver.UNIPC)
+
+
+def _add_job_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
+    parser.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="DIR", help="default: the embedded model")
+    parser.add_argument("--fps", type=int)
+    parser.add_argument("--jobs", type=Path, metavar="DIR", help="where latents are kept")
+    parser.add_argument("--json", action="store_true", help="one JSON object per event on standard output")
+
+
+def _add_decode_options(parser: argparse.ArgumentParser) -> None:
+    mode = DecodeMode.AUTOMATIC
+    parser.add_argument("--decode-mode", type=DecodeMode, choices=list(DecodeMode), default=mode)
+    parser.add_argument("--strip-rows", type=int, metavar="N", help="output rows of one strip")
+    parser.add_argument("--chunk-latents", type=int, metavar="N", help="latent frames of one step")
+    parser.add_argument("--budget", type=parse_bytes, metavar="BYTES", help="for decoding, e.g. 0.5GiB")
+
+
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", type=parse_size, required=True, metavar="WxH")
+    parser.add_argument("--frames", type=int, required=True)
+    parser.add_argument("--model", type=Path, metavar="DIR", help="default: the VAE of Wan 2.1")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
+    parser.add_argument("--json", action="store_true")
+    _add_decode_options(parser)
+
+
+def generate_command(parsed: argparse.Namespace) -> GenerateVideo:
+    """The command of `generate`. Raises EngineError when the model's own settings cannot be read."""
+    defaults = defaults_of(parsed.model)
+    width, height = parsed.size or (defaults.width, defaults.height)
+    return GenerateVideo(
+        prompt=parsed.prompt,
+        output=parsed.output.resolve(),
+        model=parsed.model.resolve(),
+        negative_prompt=defaults.negative_prompt if parsed.negative is None else parsed.negative,
+        width=width,
+        height=height,
+        frames=defaults.frames if parsed.frames is None else parsed.frames,
+        fps=defaults.fps if parsed.fps is None else parsed.fps,
+        steps=defaults.steps if parsed.steps is None else parsed.steps,
+        guidance=defaults.guidance if parsed.guidance is None else parsed.guidance,
+        shift=defaults.shift if parsed.shift is None else parsed.shift,
+        seed=parsed.seed,
+        solver=parsed.solver,
+        decode=decode_settings(parsed),
+    )
+
+
+def decode_command(parsed: argparse.Namespace) -> DecodeLatents:
+    """The command of `decode`."""
+    return DecodeLatents(
+        latents=parsed.latents.resolve(),
+        output=parsed.output.resolve(),
+        model=parsed.model.resolve(),
+        fps=parsed.fps,
+        decode=decode_settings(parsed),
+    )
+
+
+def decode_settings(parsed: argparse.Namespace) -> DecodeSettings:
+    """The options that all three commands share."""
+    return DecodeSettings(parsed.decode_mode, parsed.strip_rows, parsed.chunk_latents, parsed.budget)
+
+
+def show_plan(parsed: argparse.Namespace) -> int:
+    """Print the plan of `plan`. Raises NO_PLAN_FITS, INVALID_SIZE and INVALID_FRAMES."""
+    import torch  # takes seconds, which nobody should wait for to read that an option is wrong
+
+    from engine.clip import plan_for
+
+    dtype = getattr(torch, parsed.dtype)
+    planned = plan_for(parsed.model, parsed.size, parsed.frames, dtype, decode_settings(parsed))
+    print(json.dumps(asdict(planned)) if parsed.json else describe_plan(planned))
+    return FINISHED
+
+
+def run_job(command: Command, jobs_folder: Path | None, *, as_json: bool) -> int:
+    """Run `command` and show its events; the first Ctrl+C cancels it cleanly, a second one ends at once."""
+    from engine.engine import Engine
+
+    events: list[Event] = []
+    cancel = CancelFlag()
+    show = print_json if as_json else ProgressLine(sys.stderr).show
+
+    def emit(event: Event) -> None:
+        events[:] = [event]
+        show(event)
+
+    cancel_on_signals(cancel)
+    Engine(jobs_folder).run(command, emit, Canvas(), cancel)
+    return exit_code(events[0])
+
+
+def cancel_on_signals(cancel: CancelFlag) -> None:
+    """Let Ctrl+C and a request to end set `cancel`; the next signal then acts as it always does."""
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        cancel.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ask)
+
+
+def exit_code(end: Event) -> int:
+    """The exit code that belongs to a job's last event."""
+    match end:
+        case JobCancelled():
+            return CANCELLED
+        case JobFailed(code=code):
+            return exit_code_of(code)
+        case _:
+            return FINISHED
+
+
+def exit_code_of(code: ErrorCode) -> int:
+    """2 for what was impossible from the start, 1 for what went wrong."""
+    return IMPOSSIBLE if code in IMPOSSIBLE_CODES else FAILED

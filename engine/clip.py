@@ -1,0 +1,126 @@
+"""What is known of a job before anything is loaded: the model's sizes, the clip's sizes, and how it will be decoded."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from engine.commands import DecodeSettings
+from engine.decode.plan import DecodePlan, plan
+from engine.device import Device, free_bytes, free_host_bytes
+from engine.errors import EngineError, ErrorCode
+from engine.events import DecodePlanned
+from engine.models.transformer import TransformerConfig
+from engine.models.video_vae import VideoVaeConfig
+from engine.sampling.validation import check_frames, check_size
+from engine.weights.configs import transformer_config, vae_config
+from engine.weights.detect import ModelFiles, find_model
+
+# The convolution library's workspace and other programs' growth come on top of the planned tensors.
+SHARE_OF_FREE_MEMORY = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model folder whose headers have been read."""
+
+    files: ModelFiles
+    transformer: TransformerConfig
+    vae: VideoVaeConfig
+
+    @property
+    def size_multiple(self) -> int:
+        """What pixel sides must be multiples of."""
+        return self.vae.spatial_factor * max(self.transformer.patch_size[1:])
+
+    def file_names(self) -> dict[str, str]:
+        """The files of every network by name, for the record."""
+        networks = {"transformer": self.files.transformer, "vae": self.files.vae}
+        networks["text_encoder"] = self.files.text_encoder
+        return {name: ", ".join(file.name for file in files) for name, files in networks.items()}
+
+
+def open_model(folder: Path) -> Model:
+    """The model in `folder`. Raises MODEL_NOT_FOUND and MODEL_INVALID, also when its parts do not fit together."""
+    files = find_model(folder)
+    model = Model(files, transformer_config(files), vae_config(files))
+    if model.transformer.in_dim != model.vae.z_dim:
+        reason = f"it makes {model.transformer.in_dim} latent channels, the VAE takes {model.vae.z_dim}"
+        raise EngineError(ErrorCode.MODEL_INVALID, file=str(files.transformer[0]), reason=reason)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """`shape` is that of the latents, [1, z, T, h, w]."""
+
+    vae: VideoVaeConfig
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of_pixels(cls, vae: VideoVaeConfig, multiple: int, size: tuple[int, int], frames: int) -> "Clip":
+        """A clip of `size` (width, height) in pixels. Raises INVALID_SIZE and INVALID_FRAMES."""
+        width, height = size
+        check_size(width, height, multiple)
+        check_frames(frames, vae.temporal_factor)
+        rows, columns = height // vae.spatial_factor, width // vae.spatial_factor
+        return cls(vae, (1, vae.z_dim, vae.latent_frames(frames), rows, columns))
+
+    @property
+    def latent_size(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns."""
+        frames, rows, columns = self.shape[2:]
+        return frames, rows, columns
+
+    @property
+    def frames(self) -> int:
+        """Frames of the clip."""
+        return self.vae.frames(self.shape[2])
+
+    @property
+    def height(self) -> int:
+        """Rows of a frame in pixels."""
+        return self.shape[3] * self.vae.spatial_factor
+
+    @property
+    def width(self) -> int:
+        """Columns of a frame in pixels."""
+        return self.shape[4] * self.vae.spatial_factor
+
+
+def plan_on(device: Device, clip: Clip, settings: DecodeSettings) -> DecodePlan:
+    """The plan to decode `clip` on `device`: in the budget asked for, else in most of what is free.
+
+    Raises NO_PLAN_FITS and INVALID_SETTING.
+    """
+    if settings.budget_bytes is None:
+        settings = replace(settings, budget_bytes=int(free_bytes(device) * SHARE_OF_FREE_MEMORY))
+    return plan(clip.latent_size, clip.vae, device.vae_dtype, settings, free_host_bytes())
+
+
+def plan_for(
+    model: Path | None, size: tuple[int, int], frames: int, dtype: torch.dtype, settings: DecodeSettings
+) -> DecodePlanned:
+    """How a clip would be decoded on a machine without limits but those of `settings`.
+
+    Without `model` the sizes are those of Wan 2.1. Raises what `open_model`, `Clip.of_pixels` and `plan` raise.
+    """
+    if model is None:
+        vae, multiple = VideoVaeConfig(), VideoVaeConfig().spatial_factor * max(TransformerConfig().patch_size[1:])
+    else:
+        opened = open_model(model)
+        vae, multiple = opened.vae, opened.size_multiple
+    clip = Clip.of_pixels(vae, multiple, size, frames)
+    return describe(plan(clip.latent_size, vae, dtype, settings))
+
+
+def describe(decode_plan: DecodePlan) -> DecodePlanned:
+    """`decode_plan` as an event."""
+    return DecodePlanned(
+        order=decode_plan.order,
+        strip_rows=decode_plan.strip_rows,
+        strips=decode_plan.strips,
+        chunk_latents=decode_plan.chunk_latents,
+        predicted_peak_bytes=decode_plan.predicted_peak_bytes,
+        host_bytes=decode_plan.host_bytes,
+    )

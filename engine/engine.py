@@ -1,0 +1,70 @@
+"""The recipe of one job, from command to MP4. Runs on whichever thread calls it, one job at a time."""
+
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+import torch
+
+from engine.cancel import CancelFlag, Cancelled
+from engine.canvas import Canvas
+from engine.commands import Command, DecodeLatents, GenerateVideo
+from engine.device import is_out_of_memory, pick_device, release_memory, use_cpu_threads
+from engine.errors import EngineError, ErrorCode
+from engine.events import Event, JobCancelled, JobFailed, JobFinished
+from engine.job import Job
+from engine.output.job_folder import default_jobs_folder
+from engine.recipes import decode_latents, generate_video
+from engine.stages import Stages
+
+
+class Engine:
+    """Runs jobs. `jobs_folder` is where their commands and latents are kept."""
+
+    def __init__(self, jobs_folder: Path | None = None) -> None:
+        use_cpu_threads()
+        self._device = pick_device()
+        self._jobs_folder = jobs_folder or default_jobs_folder()
+
+    def run(self, command: Command, emit: Callable[[Event], None], canvas: Canvas, cancel: CancelFlag) -> None:
+        """Run one job to its end; never raises, but ends with JobFinished, JobCancelled or JobFailed."""
+        stages = Stages(emit, self._device.torch_device)
+        job = Job(emit, canvas, cancel, self._device, stages, self._jobs_folder)
+        began = time.perf_counter()
+        end: Event
+        try:
+            with torch.inference_mode():
+                run_recipe(job, command)
+            end = JobFinished(command.output, time.perf_counter() - began, stages.highest_peak_bytes)
+        except Cancelled:
+            end = JobCancelled(job.latents)
+        except Exception as error:
+            end = failure(job, error)
+        # Only here have the frames of the failed call let go of their tensors.
+        release_memory(self._device.torch_device)
+        emit(end)
+
+
+def run_recipe(job: Job, command: Command) -> None:
+    """The recipe that belongs to the command."""
+    match command:
+        case GenerateVideo():
+            generate_video(job, command)
+        case DecodeLatents():
+            decode_latents(job, command)
+        case _:
+            assert_never(command)
+
+
+def failure(job: Job, error: Exception) -> JobFailed:
+    """What a person is told about `error`; everything without a code of its own is unexpected."""
+    technical = "".join(traceback.format_exception(error))
+    if isinstance(error, EngineError):
+        return JobFailed(error.code, error.details, technical, job.latents)
+    if is_out_of_memory(error):
+        stage = job.stages.current
+        return JobFailed(ErrorCode.OUT_OF_MEMORY, {"stage": stage or ""}, technical, job.latents)
+    reason = f"{type(error).__name__}: {error}"
+    return JobFailed(ErrorCode.UNEXPECTED, {"reason": reason}, technical, job.latents)

@@ -1,0 +1,44 @@
+"""The state of the job that runs: who listens, where it computes, what is already safe on disk. Engine thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.cancel import CancelFlag
+from engine.canvas import Canvas
+from engine.device import Device
+from engine.events import Event
+from engine.preview import RgbFactors, preview_picture
+from engine.stages import Stages
+
+
+@dataclass(slots=True)
+class Job:
+    """One job. `latents` is set as soon as the sampled latents are on disk."""
+
+    emit: Callable[[Event], None]
+    canvas: Canvas
+    cancel: CancelFlag
+    device: Device
+    stages: Stages
+    jobs_folder: Path
+    latents: Path | None = None
+
+    def check(self) -> None:
+        """Raise `Cancelled` when a stop was asked for; called between blocks and layers.
+
+        On a card it first waits for the work given so far: launches run many blocks ahead of the card, and a
+        cancel would otherwise wait for all of them at the end of the step.
+        """
+        if self.device.torch_device.type == "cuda":
+            torch.cuda.current_stream(self.device.torch_device).synchronize()
+        self.cancel.raise_if_set()
+
+    def show_preview(self, latents: Tensor, factors: RgbFactors | None) -> None:
+        """Put the rough picture of `latents` [1, z, T, h, w] on the canvas."""
+        if factors is not None:
+            self.canvas.preview[..., :3] = preview_picture(latents, factors)
+            self.canvas.mark_preview_dirty()

@@ -1,0 +1,144 @@
+"""What happens in a job, in order. Each network lives only inside the function that needs it.
+
+Everything that can be refused is refused before anything is loaded; everything that took long to compute is on
+disk before the next stage begins.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.clip import Clip, Model, describe, open_model, plan_on
+from engine.commands import Command, DecodeLatents, GenerateVideo
+from engine.decode.frames import FILE_NAME, FrameStore
+from engine.decode.plan import DecodePlan
+from engine.device import release_memory
+from engine.errors import EngineError, ErrorCode
+from engine.events import JobStarted, LatentsSaved, Stage
+from engine.job import Job
+from engine.output.job_folder import JobFolder, command_beside, read_latents
+from engine.output.metadata import JobRecord
+from engine.output.video_writer import check_output
+from engine.preview import read_factors
+from engine.render import decode, encode
+from engine.sampling.sampler import encode_prompts, sample
+from engine.sampling.validation import check_fps, check_settings
+from engine.weights.load import load_text_encoder, load_tokenizer, load_transformer
+
+GENERATE_STAGES = (Stage.LOAD, Stage.TEXT, Stage.SAMPLE, Stage.DECODE, Stage.ENCODE)
+DECODE_STAGES = (Stage.DECODE, Stage.ENCODE)
+FPS_OF_WAN = 16
+
+Texts = tuple[Tensor, Tensor | None]
+
+
+def generate_video(job: Job, command: GenerateVideo) -> None:
+    """Prompt to MP4."""
+    check_settings(command)
+    model = open_model(command.model)
+    clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
+    plan = plan_on(job.device, clip, command.decode)
+    check_output(command.output)
+    folder = JobFolder.create(job.jobs_folder, command)
+    with frames_of(job, folder, clip) as store:
+        announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
+        texts = read_prompts(job, command, model)
+        latents = sample_latents(job, command, model, clip, texts)
+        keep_latents(job, folder, latents)
+        decode(job, model, latents, plan, store)
+        encode(job, command.output, command.fps, store, record_of(job, model, command))
+
+
+def decode_latents(job: Job, command: DecodeLatents) -> None:
+    """Latents that an earlier job kept to MP4."""
+    model = open_model(command.model)
+    latents = read_latents(command.latents, model.vae.z_dim)
+    job.latents = command.latents
+    origin = command_beside(command.latents)
+    fps = frame_rate(command, origin)
+    clip = Clip(model.vae, tuple(latents.shape))
+    plan = plan_on(job.device, clip, command.decode)
+    check_output(command.output)
+    folder = JobFolder.create(job.jobs_folder, command)
+    with frames_of(job, folder, clip) as store:
+        announce(job, folder, clip, fps, plan, DECODE_STAGES)
+        job.show_preview(latents, read_factors(model.files.latent_rgb, model.vae.z_dim))
+        decode(job, model, latents, plan, store)
+        encode(job, command.output, fps, store, record_of(job, model, command, origin))
+
+
+def frame_rate(command: DecodeLatents, origin: GenerateVideo | None) -> int:
+    """The frame rate asked for, else that of the job that made the latents, else Wan's own."""
+    fps = command.fps or (FPS_OF_WAN if origin is None else origin.fps)
+    check_fps(fps)
+    return fps
+
+
+@contextlib.contextmanager
+def frames_of(job: Job, folder: JobFolder, clip: Clip) -> Iterator[FrameStore]:
+    """The frames of the job, shared with the canvas. Their file goes with the job; the canvas keeps the pixels.
+
+    Windows does not remove a file that the canvas still maps: such a file goes when a later job begins.
+    """
+    remove_old_frames(job.jobs_folder)
+    store = FrameStore(folder.path, clip.frames, clip.height, clip.width)
+    try:
+        job.canvas.open(store.pixels, *clip.shape[2:])
+        yield store
+    finally:
+        with contextlib.suppress(OSError):
+            store.delete()
+
+
+def remove_old_frames(jobs_folder: Path) -> None:
+    """Remove frames that earlier jobs could not; those still in use are left alone."""
+    for file in jobs_folder.glob(f"*/{FILE_NAME}"):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def announce(job: Job, folder: JobFolder, clip: Clip, fps: int, plan: DecodePlan, stages: tuple[Stage, ...]) -> None:
+    """Say what will be made and how it will be decoded."""
+    job.emit(JobStarted(folder.path, clip.width, clip.height, clip.frames, fps, stages))
+    job.emit(describe(plan))
+
+
+def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
+    """The encoded prompts; the encoder is gone when this returns."""
+    device, dtype = job.device.torch_device, job.device.network_dtype
+    with job.stages.run(Stage.LOAD):
+        tokenizer = load_tokenizer(model.files)
+        encoder = load_text_encoder(model.files, device, dtype)
+    job.cancel.raise_if_set()
+    with job.stages.run(Stage.TEXT):
+        texts = encode_prompts(command, tokenizer, encoder, model.transformer.text_len)
+    job.cancel.raise_if_set()
+    return texts
+
+
+def sample_latents(job: Job, command: GenerateVideo, model: Model, clip: Clip, texts: Texts) -> Tensor:
+    """Clean normalised latents [1, z, T, h, w]; the transformer is gone when this returns."""
+    release_memory(job.device.torch_device)
+    factors = read_factors(model.files.latent_rgb, model.vae.z_dim)
+    with job.stages.run(Stage.SAMPLE) as progress:
+        transformer = load_transformer(model.files, job.device.torch_device, job.device.network_dtype)
+        latents = sample(job, command, transformer, texts, clip.shape, factors, progress)
+    if not torch.isfinite(latents).all():
+        reason = "its values are not finite"
+        raise EngineError(ErrorCode.MODEL_INVALID, file=str(command.model), reason=reason)
+    return latents
+
+
+def keep_latents(job: Job, folder: JobFolder, latents: Tensor) -> None:
+    """Put `latents` on disk and say so; from here on they survive anything."""
+    job.latents = folder.save_latents(latents)
+    job.emit(LatentsSaved(job.latents))
+    release_memory(job.device.torch_device)
+
+
+def record_of(job: Job, model: Model, command: Command, origin: Command | None = None) -> JobRecord:
+    """What the MP4 will say about itself."""
+    return JobRecord(command, origin, model.file_names(), dict(job.stages.seconds), dict(job.stages.peak_bytes))

@@ -1,0 +1,111 @@
+"""Numbers people type and sentences people read."""
+
+import io
+import json
+
+import pytest
+
+from engine.cli_events import ProgressLine, event_json
+from engine.cli_words import SENTENCES, parse_bytes, parse_size, said_bytes, said_time, sentence
+from engine.errors import ErrorCode
+from engine.events import (
+    DecodePlanned,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    LatentsSaved,
+    Stage,
+    StageFinished,
+    StageProgressed,
+    StageStarted,
+)
+from tests.engine.event_samples import EVENTS
+
+DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
+    ErrorCode.INVALID_SIZE: {"width": 250, "height": 256, "multiple": 32, "nearest": "256x256"},
+    ErrorCode.INVALID_FRAMES: {"frames": 31, "nearest": "29, 33"},
+    ErrorCode.INVALID_SETTING: {"name": "steps", "value": 0, "allowed": "1 - 1000"},
+    ErrorCode.MODEL_NOT_FOUND: {"folder": "/m", "missing": "config.json"},
+    ErrorCode.MODEL_INVALID: {"file": "/m/vae", "reason": "cut short"},
+    ErrorCode.LATENTS_INVALID: {"file": "/l", "reason": "cut short"},
+    ErrorCode.NO_PLAN_FITS: {"budget_bytes": 2**29, "smallest_bytes": 3 * 2**29},
+    ErrorCode.OUT_OF_MEMORY: {"stage": "decode"},
+    ErrorCode.OUTPUT_NOT_WRITABLE: {"path": "/o", "reason": "No space left"},
+    ErrorCode.VIDEO_WRITER_FAILED: {"last_lines": "bad {codec}"},
+    ErrorCode.UNEXPECTED: {"reason": "KeyError: 'x'"},
+}
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_failure_has_a_sentence_with_all_its_details(code: ErrorCode) -> None:
+    said = sentence(code, DETAILS[code])
+    assert "{" not in said.replace("{codec}", "")
+    for name, value in DETAILS[code].items():
+        assert (said_bytes(int(value)) if name.endswith("_bytes") else str(value)) in said
+    assert set(SENTENCES) == set(ErrorCode)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("0.5GiB", 2**29), ("800 MB", 800 * 10**6), ("1000000", 10**6), ("2gib", 2**31), (".5KiB", 512), ("3.b", 3)],
+)
+def test_bytes_are_read(text: str, count: int) -> None:
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1", "1.2.3GB", "1 TB", "1 GiB extra", "nan"])
+def test_other_bytes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a number of bytes"):
+        parse_bytes(text)
+
+
+def test_sizes_are_read() -> None:
+    assert parse_size("832x480") == parse_size(" 832X480 ") == parse_size("832×480") == (832, 480)
+    for text in ("832", "832x", "axb", "-8x8", "8x8x8"):
+        with pytest.raises(ValueError, match="not a size"):
+            parse_size(text)
+
+
+def test_numbers_are_said_for_people() -> None:
+    assert (said_time(7.6), said_time(125), said_time(59.7)) == ("8 s", "2:05", "1:00")
+    assert (said_bytes(2**29), said_bytes(3 * 2**29)) == ("512 MiB", "1.50 GiB")
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_every_event_is_one_line_of_json(event: JobStarted) -> None:
+    line = event_json(event)
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert fields.pop("event") == type(event).__name__
+    assert set(fields) == set(type(event).__slots__)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_with_the_time_left() -> None:
+    seconds = iter([0.0, 10.0])
+    terminal = Terminal()
+    line = ProgressLine(terminal, clock=lambda: next(seconds))
+    line.show(StageStarted(Stage.SAMPLE))
+    line.show(StageProgressed(Stage.SAMPLE, 5, 20))
+    last = terminal.getvalue().rsplit("\r", 1)[1]
+    assert "[######------------------] 5/20  30 s left" in last
+
+
+def test_a_log_gets_whole_lines_only() -> None:
+    log = io.StringIO()
+    line = ProgressLine(log)
+    for event in EVENTS:
+        line.show(event)
+    assert "\r" not in log.getvalue()
+    assert "[" not in log.getvalue().replace("[x]", "")
+    for words in ("256x256, 33 frames", "sampling", "/l/latents.safetensors", "/o.mp4", "No space left", "decode plan"):
+        assert words in log.getvalue()
+
+
+def test_samples_cover_what_a_job_says() -> None:
+    kinds = {type(event) for event in EVENTS}
+    assert {DecodePlanned, JobFailed, JobFinished, LatentsSaved, StageFinished} <= kinds
