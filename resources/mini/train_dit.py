@@ -1,0 +1,134 @@
+"""Trains the embedded model's transformer and text encoder together, on the latents of the trained VAE."""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.models.text_encoder import TextEncoder, TextEncoderConfig
+from engine.models.tokenizer import Tokenizer
+from engine.models.transformer import TransformerConfig, WanTransformer
+from resources.mini.clips import CLIPS_A_FILE, Clips
+from resources.mini.training import Optimizer, agreed
+from resources.mini.world import wording
+
+log = logging.getLogger("resources.mini")
+
+UNPROMPTED_SHARE = 0.1  # of the captions are replaced by "", which is what guidance leads away from
+NOISE_SHIFT = 3.0
+MUON_RATE = 0.02
+ADAM_RATE = 1e-3
+BATCH = 8  # clips a process and step
+AVERAGED_STEPS = 300  # the kept weights are an average over about so many last steps
+
+VOCABULARY = 768
+TRANSFORMER = TransformerConfig(
+    dim=256, ffn_dim=768, num_heads=4, num_layers=8, in_dim=8, out_dim=8, text_len=32, text_dim=128,
+    patch_size=(1, 4, 4),
+)  # fmt: skip
+TEXT_ENCODER = TextEncoderConfig(vocab_size=VOCABULARY, dim=128, dim_attn=128, dim_ffn=256, num_heads=4, num_layers=2)
+
+
+class TextToVideo(nn.Module):
+    """Transformer and text encoder as one module, so that they share optimizer, average and checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer = WanTransformer(TRANSFORMER)
+        self.text_encoder = TextEncoder(TEXT_ENCODER)
+        self.apply(initialise)
+        nn.init.zeros_(self.transformer.head.head.weight)
+        nn.init.normal_(self.transformer.time_projection[1].weight, std=0.02)
+
+    def forward(self, noisy: Tensor, timestep: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """The velocity of noisy latents [B, z, T, h, w] under token ids [B, S] whose padding has mask 0."""
+        return self.transformer(noisy, timestep, self.text_encoder(ids, mask).float())
+
+
+def initialise(module: nn.Module) -> None:
+    """Xavier for matrices, as the official code; small numbers for embeddings."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=1.0 if module.num_embeddings == VOCABULARY else 0.1)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clean latents [B, z, T, h, w], and the ids and mask [B, S] of their prompts."""
+
+    latents: Tensor
+    ids: Tensor
+    mask: Tensor
+
+
+def random_batch(clips: Clips, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
+    """BATCH clips with freshly worded prompts, some with none."""
+    chosen = rng.integers(len(clips.captions), size=BATCH)
+    ids = torch.zeros(BATCH, TRANSFORMER.text_len, dtype=torch.long)
+    for row, clip in enumerate(chosen):
+        prompt = "" if rng.random() < UNPROMPTED_SHARE else wording(clips.captions[clip], rng)
+        tokens = tokenizer.encode(prompt, TRANSFORMER.text_len)
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    return Batch(clips.latents[torch.from_numpy(chosen)].float(), ids, ids != 0)
+
+
+def flow_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    """Mean squared error of the velocity at noise levels drawn around the middle and shifted up."""
+    level = torch.randn(len(batch.latents), generator=generator).sigmoid()
+    level = NOISE_SHIFT * level / (1 + (NOISE_SHIFT - 1) * level)
+    noise = torch.randn(batch.latents.shape, generator=generator)
+    noisy = torch.lerp(batch.latents, noise, level.view(-1, 1, 1, 1, 1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        velocity = model(noisy, 1000 * level, batch.ids, batch.mask)
+    return F.mse_loss(velocity.float(), noise - batch.latents)
+
+
+def is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon should train this weight: the matrices inside the blocks of both networks."""
+    return parameter.ndim == 2 and "blocks." in name and "pos_embedding" not in name
+
+
+class RunningAverage:
+    """An exponential average of a module's parameters that forgets its random start quickly."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.values = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the module's parameters after `step` steps."""
+        weight = max(1 / AVERAGED_STEPS, 4 / (step + 4))
+        for name, tensor in module.state_dict().items():
+            self.values[name].lerp_(tensor, weight)
+
+
+def train_dit(rank: int, seconds: float, clips_folder: Path, spiece: Path, checkpoint: Path, seed: int) -> None:
+    """Train for `seconds`, one process of several; the averaged weights go to `checkpoint`, from which it goes on."""
+    torch.manual_seed(seed)
+    model, tokenizer, clips = TextToVideo(), Tokenizer(spiece), Clips.load(clips_folder)
+    if checkpoint.exists():
+        model.load_state_dict(torch.load(checkpoint, weights_only=True))
+    generator, rng = torch.Generator().manual_seed(seed + 1000 * rank), np.random.default_rng([seed, rank])
+    optimizer, average = Optimizer(model, is_inner_matrix, MUON_RATE, ADAM_RATE), RunningAverage(model)
+    begun, step, mean_loss = time.monotonic(), 0, 0.0
+    while not agreed((share := (time.monotonic() - begun) / seconds) >= 1):
+        loss = flow_loss(model, random_batch(clips, tokenizer, rng), generator)
+        optimizer.step(loss, min(1.0, (step + 1) / 50, 1.4 * (1.01 - share)))
+        average.update(model, step)
+        mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()
+        if rank == 0 and step % 50 == 0:
+            log.info("step %d, %.0f s, loss %.4f", step, time.monotonic() - begun, mean_loss)
+            torch.save(average.values, checkpoint)
+        step += 1
+        if step % 200 == 0 and len(list(clips_folder.glob("*.pt"))) * CLIPS_A_FILE > len(clips.captions):
+            clips = Clips.load(clips_folder)  # more have been encoded meanwhile
+    if rank == 0:
+        torch.save(average.values, checkpoint)
