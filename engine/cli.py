@@ -148,17 +148,17 @@ def show_plan(parsed: argparse.Namespace) -> int:
 
 def run_job(command: Command, jobs_folder: Path | None, *, as_json: bool) -> int:
     """Run `command` and show its events; the first Ctrl+C cancels it cleanly, a second one ends at once."""
-    from engine.engine import Engine
-
     events: list[Event] = []
     cancel = CancelFlag()
+    cancel_on_signals(cancel)
+    from engine.engine import Engine  # only now, so that Ctrl+C is heard while torch is imported
+
     show = print_json if as_json else ProgressLine(sys.stderr).show
 
     def emit(event: Event) -> None:
         events[:] = [event]
         show(event)
 
-    cancel_on_signals(cancel)
     Engine(jobs_folder).run(command, emit, Canvas(), cancel)
     return exit_code(events[0])
 

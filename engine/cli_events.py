@@ -34,8 +34,8 @@ STAGE_WORDS = {
 
 
 def event_json(event: Event) -> str:
-    """`event` as one line of JSON with its type's name."""
-    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, default=str, ensure_ascii=False)
+    """`event` as one line of JSON with its type's name, in ASCII: a pipe may have any encoding."""
+    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}, default=str)
 
 
 def print_json(event: Event) -> None:

@@ -48,7 +48,8 @@ class Engine:
 
 
 def run_recipe(job: Job, command: Command) -> None:
-    """The recipe that belongs to the command."""
+    """The recipe that belongs to the command. Raises what the recipe raises, and Cancelled."""
+    job.cancel.raise_if_set()
     match command:
         case GenerateVideo():
             generate_video(job, command)

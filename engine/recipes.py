@@ -72,7 +72,8 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
 
 def frame_rate(command: DecodeLatents, origin: GenerateVideo | None) -> int:
     """The frame rate asked for, else that of the job that made the latents, else Wan's own."""
-    fps = command.fps or (FPS_OF_WAN if origin is None else origin.fps)
+    own = FPS_OF_WAN if origin is None else origin.fps
+    fps = own if command.fps is None else command.fps
     check_fps(fps)
     return fps
 

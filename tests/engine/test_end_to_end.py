@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
+from engine.cli import main
 from engine.commands import Command, DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver, from_json
 from engine.engine import Engine
 from engine.errors import ErrorCode
@@ -40,7 +41,7 @@ from engine.events import (
 from engine.models.transformer import WanTransformer
 from engine.models.video_vae import VideoVae
 from tests.engine.tiny_model import TRANSFORMER, VAE, build_tiny_model
-from tests.engine.video_reading import read_frames, read_tag
+from tests.engine.video_reading import describe_stream, read_frames, read_tag
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 9
 
@@ -215,6 +216,19 @@ def test_latents_can_be_decoded_again(command: GenerateVideo, tmp_path: Path) ->
     assert second.canvas.preview[..., :3].std() > 1
 
 
+def test_decoded_latents_keep_their_frame_rate(command: GenerateVideo, tmp_path: Path) -> None:
+    latents_of(dataclasses.replace(command, fps=10), tmp_path / "jobs")
+    path = next((tmp_path / "jobs").glob("*/latents.safetensors"))
+    again = DecodeLatents(path, tmp_path / "again.mp4", command.model)
+    for change, rate in (({}, 10), ({"fps": 25}, 25)):
+        assert isinstance(Run(dataclasses.replace(again, **change), tmp_path / "jobs")(), JobFinished)
+        assert f"{rate} fps" in describe_stream(again.output)
+    assert_failed(Run(dataclasses.replace(again, fps=0), tmp_path / "jobs")(), ErrorCode.INVALID_SETTING)
+    (path.parent / "command.json").unlink()
+    Run(again, tmp_path / "jobs")()
+    assert "16 fps" in describe_stream(again.output)
+
+
 def assert_failed(end: Event, code: ErrorCode) -> JobFailed:
     assert isinstance(end, JobFailed), end
     assert end.code is code
@@ -317,10 +331,14 @@ def test_cancel_acts_at_once_on_a_larger_clip(command: GenerateVideo, tmp_path: 
 # The command line, in processes of its own.
 
 
-def engine_process(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:  # noqa: ANN401
-    command = [sys.executable, "-m", "engine", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
-    return subprocess.Popen(command, **pipes | options)
+def engine_process(*arguments: str | Path, own_group: bool = False) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "engine", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=own_group,
+    )
 
 
 def engine(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -379,7 +397,7 @@ def test_killed_between_latents_and_decode(model: Path, tmp_path: Path) -> None:
 def test_interrupt_cancels_cleanly(model: Path, tmp_path: Path, stage: str, number: signal.Signals) -> None:
     """The signal goes to the whole process group, as a terminal sends it."""
     arguments = generate_arguments(model, tmp_path, "256x256", 33)
-    process = engine_process(*arguments, "--json", start_new_session=True)
+    process = engine_process(*arguments, "--json", own_group=True)
     assert process.stdout is not None
     events = events_of(process.stdout)
     next(event for event in events if event["event"] == "StageStarted" and event["stage"] == stage)
@@ -435,16 +453,22 @@ def test_failures_end_with_1(model: Path, tmp_path: Path) -> None:
     assert "nowhere" in no_model.stderr
 
 
-def test_plan_for_a_program_and_for_people(model: Path) -> None:
-    size = ["plan", "--size", "1280x720", "--frames", "61"]
-    plain = json.loads(engine(*size, "--json").stdout)
-    tight = json.loads(engine(*size, "--json", "--budget", "1.2GiB").stdout)
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert main(["plan", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_plan_for_a_program_and_for_people(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ("--size", "1280x720", "--frames", "61")
+    plain = json.loads(planned(capsys, *size, "--json"))
+    tight = json.loads(planned(capsys, *size, "--json", "--budget", "1.2GiB"))
     assert tight["predicted_peak_bytes"] <= 1.2 * 2**30 < plain["predicted_peak_bytes"]
     assert tight["strips"] > 1
-    assert "strips of" in engine(*size, "--budget", "1.2GiB").stdout
-    assert engine(*size, "--budget", "1MiB").returncode == 2
-    own = json.loads(engine("plan", "--size", "64x48", "--frames", "9", "--model", model, "--json").stdout)
+    assert f"{tight['strips']} strips of {tight['strip_rows']} rows" in planned(capsys, *size, "--budget", "1.2GiB")
+    own = json.loads(planned(capsys, "--size", "64x48", "--frames", "9", "--model", model, "--json"))
     assert own["predicted_peak_bytes"] < plain["predicted_peak_bytes"] / 50
+    assert main(["plan", *size, "--budget", "1MiB"]) == 2
+    assert "the smallest needs" in capsys.readouterr().err
 
 
 OUT_OF_MEMORY = """
