@@ -44,10 +44,10 @@ def trained_vae(weights: Path, statistics: Path | None = None) -> VideoVae:
 
 
 def encode_scene(vae: VideoVae, scene: Scene) -> Tensor:
-    """Latents [z, T, h, w] of the whole clip of `scene`, float32."""
+    """Latents [z, T, h, w] of the whole clip of `scene`, float32 whatever the VAE's dtype."""
     video = torch.from_numpy(render(scene)).permute(3, 0, 1, 2)[None] * 2 - 1
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        return vae.encode(video.to(memory_format=torch.channels_last_3d))[0].float()
+    video = video.to(vae.conv1.weight.dtype, memory_format=torch.channels_last_3d)
+    return vae.encode(video)[0].float()
 
 
 def measure_statistics(weights: Path, out: Path, seed: int) -> None:
@@ -68,12 +68,14 @@ def encode_clips(rank: int, ranks: int, rounds: int, weights: Path, folder: Path
 
     Every file is an even sample of the world, so training can begin on the first of them.
     """
-    vae = trained_vae(weights, folder / STATISTICS)
+    vae = trained_vae(weights, folder / STATISTICS).bfloat16()  # twice as fast, and 1 % off
     captions, _ = split_captions()
     order = np.random.default_rng(seed).permutation(np.tile(np.arange(len(captions)), rounds))
     rng = np.random.default_rng([seed, rank])
     groups = np.array_split(order, max(1, len(order) // CLIPS_A_FILE))
     for number, group in list(enumerate(groups))[rank::ranks]:
+        if (folder / f"{number:04}.pt").exists():
+            continue
         chosen = [captions[i] for i in group]
         latents = torch.stack([encode_scene(vae, random_scene(caption, rng)) for caption in chosen]).bfloat16()
         words = json.dumps([dataclasses.astuple(caption) for caption in chosen])

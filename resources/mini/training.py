@@ -53,13 +53,13 @@ def agreed(flag: bool) -> bool:
 
 @torch.no_grad()
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """The matrix [m, n] with all its singular values near one (Newton-Schulz)."""
+    """The matrix [m, n] with all its singular values near one (Newton-Schulz, for which bfloat16 is enough)."""
     x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()
     for a, b, c in NEWTON_SCHULZ:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if matrix.shape[0] > matrix.shape[1] else x
+    return (x.mT if matrix.shape[0] > matrix.shape[1] else x).float()
 
 
 class Muon:
