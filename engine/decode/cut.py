@@ -1,0 +1,50 @@
+"""How a decode may be cut: loop order, strips, chunks, and where the far caches live. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class DecodeOrder(StrEnum):
+    """Which loop is the outer one."""
+
+    STRIP_MAJOR = "strip_major"
+    FRAME_MAJOR = "frame_major"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One way to decode latents of `latent_frames` frames to pictures of `height` rows.
+
+    `caches_on_host`: the caches of the outer loop wait in host memory, not on the card.
+    """
+
+    latent_frames: int
+    height: int
+    order: DecodeOrder
+    strip_rows: int
+    chunk_latents: int
+    caches_on_host: bool
+
+    @property
+    def strips(self) -> int:
+        """How many strips; the last may be shorter."""
+        return -(-self.height // self.strip_rows)
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks: the first latent frame alone, then `chunk_latents` at a time."""
+        return 1 + -(-(self.latent_frames - 1) // self.chunk_latents)
+
+    def chunk_latent_range(self, chunk: int) -> tuple[int, int]:
+        """First latent frame of `chunk` and one past its last."""
+        if chunk == 0:
+            return 0, 1
+        start = 1 + (chunk - 1) * self.chunk_latents
+        return start, min(self.latent_frames, start + self.chunk_latents)
+
+    def steps(self) -> Iterator[tuple[int, int]]:
+        """All (strip, chunk), in the order they run."""
+        if self.order is DecodeOrder.STRIP_MAJOR:
+            return ((strip, chunk) for strip in range(self.strips) for chunk in range(self.chunks))
+        return ((strip, chunk) for chunk in range(self.chunks) for strip in range(self.strips))

@@ -1,0 +1,139 @@
+"""Row arithmetic of the streaming decoder: which rows of every layer exist after each strip. Pure, any thread.
+
+Strips are cut at the output and walked *back* through the layers, because cutting at the input would make the
+last strip flush the lag of every layer at once. How many rows a layer has seen depends only on how many output
+rows are done, never on how they were cut: a decode can go on from any finished row with strips of another size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+
+
+class RowOp(Enum):
+    """What one layer does with rows."""
+
+    CONVOLVE = "convolve"  # a window of three rows, zeros above the first and below the last
+    DOUBLE = "double"  # every row twice, then a window of three rows
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRows:
+    """The rows of one layer in one strip, as absolute half-open ranges over its input and output.
+
+    Input rows [kept_start, in_start) wait from earlier strips, [in_start, in_stop) are new, and
+    [next_start, in_stop) must wait for the next strip. Rows of a doubling layer's input are those before doubling.
+    """
+
+    op: RowOp
+    kept_start: int
+    in_start: int
+    in_stop: int
+    next_start: int
+    out_start: int
+    out_stop: int
+    out_height: int
+
+    @property
+    def kept(self) -> int:
+        """Input rows that earlier strips left."""
+        return self.in_start - self.kept_start
+
+    @property
+    def new(self) -> int:
+        """Input rows that this strip brings."""
+        return self.in_stop - self.in_start
+
+    @property
+    def keep(self) -> int:
+        """Input rows that the next strip needs again."""
+        return self.in_stop - self.next_start
+
+    @property
+    def out(self) -> int:
+        """Output rows of this strip; 0 for layers that have already reached the bottom."""
+        return self.out_stop - self.out_start
+
+    @property
+    def whole(self) -> bool:
+        """Whether the strip is the whole picture, so that the convolution's own padding serves both edges."""
+        return self.out == self.out_height
+
+    @property
+    def top_zeros(self) -> int:
+        """Zero rows to put above the window: one at the true top of a picture that is cut."""
+        return int(self.out_start == 0 and not self.whole)
+
+    @property
+    def bottom_zeros(self) -> int:
+        """Zero rows to put below the window: one at the true bottom of a picture that is cut."""
+        return int(self.out_stop == self.out_height and not self.whole)
+
+    @property
+    def window_start(self) -> int:
+        """First row that the three-row window reads, counted after doubling."""
+        return max(0, self.out_start - 1)
+
+    @property
+    def window_stop(self) -> int:
+        """One past the last row that the three-row window reads, counted after doubling."""
+        return min(self.out_height, self.out_stop + 1)
+
+    @property
+    def buffer_rows(self) -> int:
+        """Rows of the convolution's input, zero rows included."""
+        return self.top_zeros + self.window_stop - self.window_start + self.bottom_zeros
+
+    @classmethod
+    def of_whole(cls, height: int) -> "LayerRows":
+        """A convolution over a picture that is not cut."""
+        return layer_rows(RowOp.CONVOLVE, height, (0, height))
+
+
+def strip_ends(height: int, strip_rows: int) -> tuple[int, ...]:
+    """Where strips of `strip_rows` rows end in a picture of `height` rows; the last may be shorter."""
+    return (*range(strip_rows, height, strip_rows), height)
+
+
+def rows_needed(op: RowOp, out_stop: int, in_height: int) -> int:
+    """Input rows a layer must have seen before its first `out_stop` output rows exist."""
+    if out_stop == 0:
+        return 0
+    reach = out_stop + 1
+    return min(in_height, reach if op is RowOp.CONVOLVE else (reach + 1) // 2)
+
+
+def first_row_kept(op: RowOp, out_stop: int) -> int:
+    """First input row that is read again once `out_stop` output rows exist."""
+    reach = max(0, out_stop - 1)
+    return reach if op is RowOp.CONVOLVE else reach // 2
+
+
+def layer_rows(op: RowOp, in_height: int, out_range: tuple[int, int]) -> LayerRows:
+    """The rows of a layer in the strip that emits its output rows `out_range`."""
+    out_start, out_stop = out_range
+    out_height = in_height if op is RowOp.CONVOLVE else 2 * in_height
+    in_start, in_stop = (rows_needed(op, y, in_height) for y in out_range)
+    kept_start = min(first_row_kept(op, out_start), in_start)
+    next_start = in_stop if out_stop == out_height else first_row_kept(op, out_stop)
+    return LayerRows(op, kept_start, in_start, in_stop, next_start, out_start, out_stop, out_height)
+
+
+def strip_schedule(ops: Sequence[RowOp], in_height: int, ends: Sequence[int]) -> tuple[tuple[LayerRows, ...], ...]:
+    """Rows of every layer in every strip, [strip][layer], for strips that end at output rows `ends`.
+
+    `in_height` is the height of the first layer's input. Every strip's range is found by walking back from the
+    output, so the first strip carries the lag of all layers and the last ones find some layers already done.
+    """
+    return tuple(_one_strip(ops, in_height, cut) for cut in pairwise((0, *ends)))
+
+
+def _one_strip(ops: Sequence[RowOp], in_height: int, out_range: tuple[int, int]) -> tuple[LayerRows, ...]:
+    height = in_height * 2 ** sum(op is RowOp.DOUBLE for op in ops)
+    rows: list[LayerRows] = []
+    for op in reversed(ops):
+        height = height if op is RowOp.CONVOLVE else height // 2
+        rows.append(layer_rows(op, height, out_range))
+        out_range = (rows[-1].in_start, rows[-1].in_stop)
+    return tuple(reversed(rows))
