@@ -203,7 +203,7 @@ def test_cancel_ends_a_slow_encoder_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(Cancelled):
         write_forever()
-    assert time.monotonic() - asked[0] < 0.9
+    assert time.monotonic() - asked[0] < 2  # the rest would take it minutes
     assert_nothing_left(output)
 
 
