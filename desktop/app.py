@@ -46,6 +46,10 @@ class App(QObject):
         self.threads = Threads(load, canvas, cancel, self.bridge)
         self.window = MainWindow(prompt, self.job, self.memory, self.images, self.playback, self.theme)
         self._is_closing = False
+        self._stop_timer = QTimer(self)
+        self._stop_timer.setSingleShot(True)
+        self._stop_timer.setInterval(STOP_TIMEOUT_MS)
+        self._stop_timer.timeout.connect(self._close_now)
         self._connect_engine()
         self._connect_views()
         self._connect_actions()
@@ -99,7 +103,8 @@ class App(QObject):
         window = self.window
         # Queued: the threads begin when the paint that is under way has reached the screen.
         window.first_painted.connect(self.threads.start, Qt.ConnectionType.QueuedConnection)
-        window.close_requested.connect(self.close)
+        # Queued as well: a window that is being asked to close does not hear a second request.
+        window.close_requested.connect(self.close, Qt.ConnectionType.QueuedConnection)
         window.panel.generate_requested.connect(self.generate)
         window.panel.cancel_requested.connect(self.cancel)
         window.progress.show_folder.clicked.connect(self.show_result)
@@ -210,10 +215,11 @@ class App(QObject):
             return
         self._is_closing = True
         self.cancel()
-        QTimer.singleShot(STOP_TIMEOUT_MS, self, self._close_now)
+        self._stop_timer.start()
 
     @Slot()
     def _close_now(self) -> None:
+        self._stop_timer.stop()
         self.settings.geometry = self.window.saveGeometry()
         self.settings.prompt = self.prompt.values.prompt
         self.settings.negative_prompt = self.prompt.values.negative_prompt

@@ -30,8 +30,6 @@ class _SvgIconEngine(QIconEngine):
         self._colour = colour
 
     def paint(self, painter: QPainter, rect: QRect, mode: QIcon.Mode, state: QIcon.State) -> None:
-        if mode is QIcon.Mode.Disabled:
-            painter.setOpacity(0.4)
         _renderer(self._name, self._colour).render(painter, QRectF(rect))
 
     def pixmap(self, size: QSize, mode: QIcon.Mode, state: QIcon.State) -> QPixmap:

@@ -45,7 +45,9 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
                 translate("words", "{width} × {height} is not a size that this model can make.").format_map(
                     _Known(details)
                 ),
-                translate("words", "Nearest sizes: {nearest}.").format_map(_Known(details)),
+                translate("words", "Nearest sizes: {nearest}.").format(
+                    nearest=str(details.get("nearest", "?")).replace("x", " × ")
+                ),
             )
         case ErrorCode.INVALID_FRAMES:
             return (

@@ -70,7 +70,9 @@ class EngineWorker(QObject):
 
     @Slot()
     def load(self) -> None:
-        """Import the engine. A failure is kept and answers every job."""
+        """Import the engine, once. A failure is kept and answers every job."""
+        if self._engine is not None or self._load_failure:
+            return
         try:
             self._engine, allocator = self._load()
         except Exception:
@@ -82,6 +84,7 @@ class EngineWorker(QObject):
     @Slot(object)
     def run(self, command: Command) -> None:
         """Run one job; its last event tells how it ended."""
+        self.load()  # a job that was handed over before the first paint comes before the call that loads
         if self._engine is None:
             reason = self._load_failure.strip().rpartition("\n")[2]
             self._emit(JobFailed(ErrorCode.UNEXPECTED, {"reason": reason}, self._load_failure))

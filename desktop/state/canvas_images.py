@@ -10,7 +10,7 @@ from engine.canvas import Canvas, DirtyRows
 class CanvasImages(QObject):
     """One QImage a frame over the canvas's own bytes. `refresh` is called at frame rate and reads only its notes."""
 
-    opened = Signal(int)  # frames
+    opened = Signal(int)  # frames; comes with the first picture of a job
     closed = Signal()
     changed = Signal(object)  # list[DirtyRows]; empty when only the preview changed
 
@@ -20,12 +20,12 @@ class CanvasImages(QObject):
         self._generation = canvas.generation
         self.frames: list[QImage] = []
         self.previews: list[QImage] = []
-        self.has_preview = False
+        self._has_picture = False
 
     @property
     def is_empty(self) -> bool:
         """Whether there is no picture yet, decoded or previewed."""
-        return not self.frames or not (self.has_preview or self._canvas.rows_done.any())
+        return not self._has_picture
 
     def rows_done(self, frame: int) -> int:
         """Decoded rows of `frame`, from the top."""
@@ -42,21 +42,23 @@ class CanvasImages(QObject):
         if self._canvas.generation != self._generation:
             self._open()
         dirty, preview = self._canvas.take_dirty()
-        self.has_preview = self.has_preview or (preview and bool(self.frames))
-        if self.frames and (dirty or preview):
-            self.changed.emit(dirty)
+        if not self.frames or not (dirty or preview):
+            return
+        if not self._has_picture:
+            self._has_picture = True
+            self.opened.emit(len(self.frames))
+        self.changed.emit(dirty)
 
     def close(self) -> None:
         """Drop the images and with them the hold on the frame store of a job that is over."""
-        self.frames, self.previews, self.has_preview = [], [], False
+        self.frames, self.previews, self._has_picture = [], [], False
         self.closed.emit()
 
     def _open(self) -> None:
         self._generation = self._canvas.generation
-        self.has_preview = False
+        self._has_picture = False
         self.frames = [_image(pixels) for pixels in self._canvas.pixels]
         self.previews = [_image(pixels) for pixels in self._canvas.preview]
-        self.opened.emit(len(self.frames))
 
 
 def dirty_span(dirty: list[DirtyRows], frame: int) -> tuple[int, int] | None:

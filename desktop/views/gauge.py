@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout
 from desktop.state.job import JobState
 from desktop.state.memory import MemorySample, MemoryState
 from desktop.theme import Colours
+from desktop.views.elided_label import ElidedLabel
 from desktop.views.gauge_bar import GaugeBar
 from desktop.views.history_curve import HistoryCurve
 from desktop.views.legend import LegendEntry, MarkKind
@@ -20,7 +21,7 @@ class Gauge(QFrame):
         super().__init__()
         self.setObjectName("card")
         self._memory, self._job, self._colours = memory, job, colours
-        self._title, self._source = QLabel(), QLabel()
+        self._title, self._source = QLabel(), ElidedLabel()
         self._title.setProperty("role", "heading")
         self._source.setProperty("role", "dim")
         self._used, self._total = QLabel(), QLabel()
@@ -30,8 +31,7 @@ class Gauge(QFrame):
         self._curve = HistoryCurve(memory, colours)
         self._others, self._ours, self._reserved = (LegendEntry(MarkKind.AREA) for _ in range(3))
         self._predicted, self._budget = LegendEntry(MarkKind.DASHED), LegendEntry(MarkKind.SOLID)
-        self._peak = QLabel()
-        self._peak.setProperty("role", "small")
+        self._peak = LegendEntry(MarkKind.NONE)
         self._lay_out()
         memory.sample_changed.connect(self.refresh)
         job.progress_changed.connect(self.refresh)
@@ -53,7 +53,8 @@ class Gauge(QFrame):
         numbers.setSpacing(4)
         numbers.addLayout(self._headline())
         numbers.addWidget(self._bar)
-        numbers.addLayout(self._legend())
+        numbers.addLayout(_legend(self._ours, self._reserved, self._others))
+        numbers.addLayout(_legend(self._predicted, self._budget, self._peak))
         row = QHBoxLayout(self)
         row.setContentsMargins(16, 12, 16, 12)
         row.setSpacing(20)
@@ -69,15 +70,6 @@ class Gauge(QFrame):
         row.addWidget(self._total)
         return row
 
-    def _legend(self) -> QHBoxLayout:
-        row = QHBoxLayout()
-        row.setSpacing(16)
-        for entry in (self._ours, self._reserved, self._others, self._predicted, self._budget):
-            row.addWidget(entry)
-        row.addStretch(1)
-        row.addWidget(self._peak)
-        return row
-
     @Slot()
     def refresh(self) -> None:
         """Show the latest reading and the running job's promises."""
@@ -91,7 +83,7 @@ class Gauge(QFrame):
     def _show_sample(self, sample: MemorySample) -> None:
         on_card = sample.card is not None
         self._title.setText(self.tr("Video memory") if on_card else self.tr("System memory"))
-        self._source.setText(sample.card or (no_card_text(sample.reason) if sample.reason else ""))
+        self._source.show_text(sample.card or (no_card_text(sample.reason) if sample.reason else ""))
         self._used.setText(byte_text(sample.used_bytes))
         self._total.setText(self.tr("of {total}").format(total=byte_text(sample.total_bytes)))
         ours = sample.ours_bytes if sample.allocated_bytes is None else sample.allocated_bytes
@@ -100,8 +92,6 @@ class Gauge(QFrame):
         self._show_reserved(sample)
         others = self.tr("Other programs") if ours is not None else self.tr("In use")
         self._others.show_figure(others, byte_text(sample.others_bytes), self._bar.colour_of("others"))
-        peak = self._memory.peak_bytes
-        self._peak.setText(self.tr("Peak of this job {peak}").format(peak=byte_text(peak)) if self._job.stages else "")
 
     def _show_reserved(self, sample: MemorySample) -> None:
         if sample.reserved_bytes is None or sample.allocated_bytes is None:
@@ -112,10 +102,29 @@ class Gauge(QFrame):
 
     def _show_promises(self, predicted: int | None, budget: int | None) -> None:
         line = QColor(self._colours.text)
-        self._predicted.setVisible(predicted is not None)
+        self._predicted.show_figure(self.tr("Predicted peak"), _or_dash(predicted), line)
+        self._predicted.setToolTip(self._promise())
         self._budget.setVisible(budget is not None)
-        if predicted is not None and self._job.stage is not None:
-            name = self.tr("Predicted for {stage}").format(stage=stage_name(self._job.stage).lower())
-            self._predicted.show_figure(name, byte_text(predicted), line)
         if budget is not None:
             self._budget.show_figure(self.tr("Budget"), byte_text(budget), line)
+        peak = self._memory.peak_bytes if self._job.stages else None
+        self._peak.show_figure(self.tr("Peak of this job"), _or_dash(peak), line)
+
+    def _promise(self) -> str:
+        """Of which stage the prediction speaks."""
+        if self._job.predicted_bytes is None or self._job.stage is None:
+            return self.tr("Before each stage Tessera says how much memory it will take.")
+        return self.tr("The most that this stage will take: {stage}").format(stage=stage_name(self._job.stage))
+
+
+def _legend(*entries: LegendEntry) -> QHBoxLayout:
+    row = QHBoxLayout()
+    row.setSpacing(16)
+    for entry in entries:
+        row.addWidget(entry)
+    row.addStretch(1)
+    return row
+
+
+def _or_dash(size_bytes: int | None) -> str:
+    return "–" if size_bytes is None else byte_text(size_bytes)

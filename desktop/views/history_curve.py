@@ -1,5 +1,7 @@
 """Two minutes of our own memory as a curve, painted; UI thread."""
 
+import math
+
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QFont, QLinearGradient, QPainter, QPainterPath, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
@@ -8,8 +10,17 @@ from desktop.state.memory import MemoryState
 from desktop.theme import Colours
 from desktop.words import byte_text
 
-HEADROOM = 1.4  # leaves the scale's figure above the curve and the dashed line
+HEADROOM = 1.25  # leaves the scale's figure above the curve and the dashed line
 WIDTH = 240
+
+
+def round_ceiling(size_bytes: float) -> float:
+    """The next size that reads well as a scale's end: 1, 1.5, 2, 3, 4, 5, 6 or 8 times a power of ten MB or GB."""
+    if size_bytes <= 0:
+        return 0
+    unit = 1 << 20 if size_bytes < 1000 * (1 << 20) else 1 << 30
+    power = unit * 10 ** math.floor(math.log10(size_bytes / unit))
+    return next(step * power for step in (1, 1.5, 2, 3, 4, 5, 6, 8, 10) if step * power >= size_bytes)
 
 
 class HistoryCurve(QWidget):
@@ -54,7 +65,7 @@ class HistoryCurve(QWidget):
     def _top_bytes(self) -> float:
         """The scale's end: a little above what was used and what is predicted."""
         predicted = (self._predicted_bytes or 0) + self._state.base_bytes if self._predicted_bytes else 0
-        return max([predicted, *self._levels()], default=0) * HEADROOM
+        return round_ceiling(max([predicted, *self._levels()], default=0) * HEADROOM)
 
     def _paint_ground(self, painter: QPainter, area: QRectF) -> None:
         ground = QPainterPath()

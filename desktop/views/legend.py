@@ -15,6 +15,7 @@ class MarkKind(Enum):
     AREA = auto()
     DASHED = auto()
     SOLID = auto()
+    NONE = auto()
 
 
 class LegendEntry(QWidget):
@@ -30,6 +31,7 @@ class LegendEntry(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(6)
         row.addWidget(self._mark)
+        self._mark.setVisible(kind is not MarkKind.NONE)
         row.addWidget(self._name)
         row.addWidget(self._figure)
 

@@ -42,7 +42,7 @@ class MainWindow(QMainWindow):
         self._theme, self._job = theme, job
         self._was_painted = False
         self.may_close = False
-        self.panel = PromptPanel(prompt)
+        self.panel = PromptPanel(prompt, theme.colours)
         self.error_bar = ErrorBar(theme.colours)
         self.preview = PreviewWidget(images, playback, theme.colours)
         self.player = PlayerBar(playback, theme.colours)

@@ -78,7 +78,8 @@ class PlayerBar(QWidget):
     @Slot()
     def _show_playing(self) -> None:
         playing = self._playback.is_playing and self._playback.has_clip
-        self._play.setIcon(icon("pause" if playing else "play", self._colours.text))
+        colour = self._colours.text if self._playback.has_clip else self._colours.text_faint
+        self._play.setIcon(icon("pause" if playing else "play", colour))
         name = self.tr("Pause (Space)") if playing else self.tr("Play (Space)")
         self._play.setToolTip(name)
         self._play.setAccessibleName(name)

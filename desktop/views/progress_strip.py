@@ -6,6 +6,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWi
 from desktop.icons import icon
 from desktop.state.job import JobState, Phase
 from desktop.theme import Colours
+from desktop.views.elided_label import ElidedLabel
 from desktop.views.stage_bar import StageBar
 from desktop.words import byte_text, duration_text, stage_name, stage_unit
 
@@ -20,7 +21,7 @@ class ProgressStrip(QWidget):
         self._job = job
         self._title = QLabel()
         self._title.setProperty("role", "heading")
-        self._detail = QLabel()
+        self._detail = ElidedLabel()
         self._detail.setProperty("role", "dim")
         self._time = QLabel()
         self._time.setProperty("role", "dim")
@@ -76,7 +77,7 @@ class ProgressStrip(QWidget):
         """Say what is true now."""
         title, detail = self._words()
         self._title.setText(title)
-        self._detail.setText(detail)
+        self._detail.show_text(detail)
         self._time.setText(self._time_left() if self._job.phase is Phase.RUNNING else "")
 
     def _words(self) -> tuple[str, str]:

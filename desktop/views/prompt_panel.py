@@ -21,6 +21,7 @@ from desktop.icons import icon
 from desktop.state.job import Phase
 from desktop.state.prompt import PromptState
 from desktop.theme import Colours
+from desktop.views.number_field import number_field
 from desktop.views.seed_row import SeedRow
 from desktop.views.size_row import SizeRow
 from desktop.views.slider_row import LABEL_WIDTH, SliderRow
@@ -37,11 +38,11 @@ class PromptPanel(QFrame):
     generate_requested = Signal()
     cancel_requested = Signal()
 
-    def __init__(self, state: PromptState) -> None:
+    def __init__(self, state: PromptState, colours: Colours) -> None:
         super().__init__()
         self.setObjectName("panel")
         self.setFixedWidth(PANEL_WIDTH)
-        self._state = state
+        self._state, self._colours = state, colours
         self._make_fields()
         self._lay_out()
         self._connect()
@@ -49,16 +50,16 @@ class PromptPanel(QFrame):
 
     def _make_fields(self) -> None:
         defaults = self._state.defaults
-        self._prompt = _TextField("prompt", self.tr("What should happen? For example: a red ball bouncing…"))
+        self._prompt = _TextField("prompt", self.tr("What should happen? For example: a red ball bouncing…"), 84)
         self._prompt.setAccessibleName(self.tr("Prompt"))
-        self._negative = _TextField("negative", self.tr("What should not be in the picture (optional)"))
+        self._negative = _TextField("negative", self.tr("What should not be in the picture (optional)"), 56)
         self._negative.setAccessibleName(self.tr("Negative prompt"))
         self._size = SizeRow(defaults.sizes, defaults.size_multiple)
         self._frames = SliderRow(self.tr("Frames"), 1, max(MOST_FRAMES, defaults.frames), 4)
         self._steps = SliderRow(self.tr("Steps"), 1, 100, 1)
         self._guidance = SliderRow(self.tr("Guidance"), 0, 15, 0.5, decimals=1)
         self._seed = SeedRow()
-        self._budget = QSpinBox()
+        self._budget = number_field(QSpinBox(), self.tr("Memory budget"))
         self._problem = QLabel()
         self._problem.setProperty("role", "problem")
         self._problem.setWordWrap(True)
@@ -129,9 +130,6 @@ class PromptPanel(QFrame):
         self._budget.setSingleStep(256)
         self._budget.setSuffix(self.tr(" MB"))
         self._budget.setSpecialValueText(self.tr("Automatic"))
-        self._budget.setKeyboardTracking(False)
-        self._budget.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-        self._budget.setAccessibleName(self.tr("Memory budget"))
         self._budget.setToolTip(self.tr("The most memory that decoding may take. 0: as much as is free."))
         label = QLabel(self.tr("Memory"))
         label.setProperty("role", "label")
@@ -184,7 +182,8 @@ class PromptPanel(QFrame):
 
     def paint_in(self, colours: Colours) -> None:
         """Take the theme's colours."""
-        self._generate.setIcon(icon("generate", colours.on_accent))
+        self._colours = colours
+        self._show_problem()
         self._cancel.setIcon(icon("stop", colours.text))
         self.menu_button.setIcon(icon("more", colours.text_dim))
         self._seed.paint_in(colours)
@@ -200,7 +199,9 @@ class PromptPanel(QFrame):
             text = failure_text(problem.code, problem.details, None)
             self._problem.setText(f"{text.title} {text.advice}")
         self._problem.setVisible(problem is not None)
-        self._generate.setEnabled(problem is None and self._state.has_prompt)
+        ready = problem is None and self._state.has_prompt
+        self._generate.setEnabled(ready)
+        self._generate.setIcon(icon("generate", self._colours.on_accent if ready else self._colours.text_faint))
 
     @Slot()
     def _take_words(self) -> None:
@@ -235,12 +236,12 @@ class PromptPanel(QFrame):
 class _TextField(QPlainTextEdit):
     """Plain text in which Tab moves on, as it does everywhere else in the panel."""
 
-    def __init__(self, name: str, placeholder: str) -> None:
+    def __init__(self, name: str, placeholder: str, lowest: int) -> None:
         super().__init__()
         self.setObjectName(name)
         self.setPlaceholderText(placeholder)
         self.setTabChangesFocus(True)
-        self.setMinimumHeight(52)
+        self.setMinimumHeight(lowest)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def show_text(self, text: str) -> None:

@@ -19,6 +19,7 @@ class SeedRow(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._field = QLineEdit()
+        self._field.setObjectName("seed")
         self._field.setAccessibleName(self.tr("Seed"))
         self._field.setValidator(_SeedValidator(self))
         self._reroll = QToolButton()

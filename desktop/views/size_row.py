@@ -3,6 +3,7 @@
 from PySide6.QtCore import Signal, Slot
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
+from desktop.views.number_field import number_field
 from desktop.views.slider_row import LABEL_WIDTH
 
 Size = tuple[int, int]
@@ -86,10 +87,7 @@ class SizeRow(QWidget):
 
 
 def _side(multiple: int, name: str) -> QSpinBox:
-    side = QSpinBox()
+    side = number_field(QSpinBox(), name)
     side.setRange(multiple, LARGEST_SIDE)
     side.setSingleStep(multiple)
-    side.setKeyboardTracking(False)
-    side.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-    side.setAccessibleName(name)
     return side

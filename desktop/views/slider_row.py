@@ -3,6 +3,8 @@
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QSlider, QWidget
 
+from desktop.views.number_field import number_field
+
 LABEL_WIDTH = 76
 FIELD_WIDTH = 72
 
@@ -64,13 +66,10 @@ class SliderRow(QWidget):
 
 
 def _field(label: str, minimum: float, maximum: float, step: float, decimals: int) -> QDoubleSpinBox:
-    field = QDoubleSpinBox()
+    field = number_field(QDoubleSpinBox(), label)
     field.setDecimals(decimals)
     field.setRange(minimum, maximum)
     field.setSingleStep(step)
-    field.setKeyboardTracking(False)  # "3" on the way to "33" is not a value
     field.setFixedWidth(FIELD_WIDTH)
     field.setAlignment(Qt.AlignmentFlag.AlignRight)
-    field.setAccessibleName(label)
-    field.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
     return field

@@ -54,14 +54,15 @@ class StageBar(QWidget):
         filled.setWidth(segment.width() * self._fraction(stage))
         if filled.width() > 0:
             filled.setWidth(max(filled.width(), segment.height()))
-            painter.setBrush(self._fill())
+            painter.setBrush(self._fill(stage))
             painter.drawRoundedRect(filled, radius, radius)
 
     def _fraction(self, stage: Stage) -> float:
         progress = self._job.stages.get(stage)
         return progress.fraction if progress is not None else 0.0
 
-    def _fill(self) -> QColor:
-        if self._job.phase is Phase.FAILED:
+    def _fill(self, stage: Stage) -> QColor:
+        if self._job.phase is Phase.FAILED and stage is self._job.stage:
             return QColor(self._colours.danger)
-        return QColor(self._colours.others if self._job.phase is Phase.CANCELLED else self._colours.accent)
+        given_up = self._job.phase in (Phase.FAILED, Phase.CANCELLED)
+        return QColor(self._colours.others if given_up else self._colours.accent)

@@ -1,0 +1,107 @@
+"""Every code has its sentence, whatever details come with it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from desktop.state.output_path import new_video_path
+from desktop.theme import DARK, LIGHT, Colours, style_sheet
+from desktop.words import byte_text, duration_text, failure_text, no_card_text, stage_name
+from engine.errors import ErrorCode
+from engine.events import Stage
+from engine.memory.vram import VramReason
+
+DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
+    ErrorCode.INVALID_SIZE: {"width": 200, "height": 256, "multiple": 32, "nearest": "192x256, 224x256"},
+    ErrorCode.INVALID_FRAMES: {"frames": 30, "nearest": "29, 33"},
+    ErrorCode.INVALID_SETTING: {"name": "steps", "value": 0, "allowed": "1 - 1000"},
+    ErrorCode.MODEL_NOT_FOUND: {"folder": "/models/wan", "missing": "config.json"},
+    ErrorCode.MODEL_INVALID: {"file": "vae.safetensors", "reason": "truncated"},
+    ErrorCode.LATENTS_INVALID: {"file": "latents.safetensors", "reason": "shape"},
+    ErrorCode.NO_PLAN_FITS: {"budget_bytes": 1 << 29, "smallest_bytes": 3 << 28},
+    ErrorCode.OUT_OF_MEMORY: {"stage": "decode"},
+    ErrorCode.OUTPUT_NOT_WRITABLE: {"path": "/full/out.mp4", "reason": "No space left"},
+    ErrorCode.VIDEO_WRITER_FAILED: {"last_lines": "Invalid argument"},
+    ErrorCode.UNEXPECTED: {"reason": "KeyError"},
+}
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_every_failure_has_a_title_and_advice(code: ErrorCode) -> None:
+    for details in (DETAILS[code], {}):
+        text = failure_text(code, details, None)
+        assert text.title
+        assert text.advice
+        assert not re.search(r"[{}]|None", text.title + text.advice)
+        assert "safe on disk" in failure_text(code, details, Path("latents.safetensors")).advice
+
+
+def test_figures_are_in_the_sentences() -> None:
+    text = failure_text(ErrorCode.NO_PLAN_FITS, DETAILS[ErrorCode.NO_PLAN_FITS], None)
+    assert "512 MB" in text.title
+    assert "768 MB" in text.advice
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "n/a"), (0, "0.0 MB"), (5 << 20, "5.0 MB"), (640 << 20, "640 MB"), (24 << 30, "24.0 GB")],
+)
+def test_bytes(size: int | None, text: str) -> None:
+    assert byte_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (4200, "1 h 10 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+def test_every_stage_and_reason_has_a_name() -> None:
+    assert len({stage_name(stage) for stage in Stage}) == len(Stage)
+    assert all(no_card_text(reason) for reason in VramReason)
+
+
+@given(st.text(max_size=200), st.integers(0, 2**63 - 1))
+def test_file_names_are_valid_on_every_system(prompt: str, seed: int) -> None:
+    name = new_video_path(Path("no such folder"), prompt, seed).name
+    assert not set(name) & set('<>:"/\\|?*')
+    assert name.isprintable()
+    assert name.endswith(f"-{seed}.mp4")
+    assert len(name.encode()) <= 255
+    assert not name.startswith(("-", "."))
+
+
+def test_file_names_never_overwrite(tmp_path: Path) -> None:
+    names = set()
+    for _ in range(3):
+        path = new_video_path(tmp_path, "A red ball!", 7)
+        path.touch()
+        names.add(path.name)
+    assert names == {"a-red-ball-7.mp4", "a-red-ball-7-2.mp4", "a-red-ball-7-3.mp4"}
+
+
+def luminance(colour: str) -> float:
+    """WCAG 2 relative luminance."""
+    channels = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first: str, second: str) -> float:
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("colours", [DARK, LIGHT], ids=["dark", "light"])
+def test_text_is_readable_in_both_themes(colours: Colours) -> None:
+    grounds = (colours.window, colours.panel, colours.field)
+    assert all(contrast(text, ground) >= 4.5 for text in (colours.text, colours.text_dim) for ground in grounds)
+    assert contrast(colours.text_dim, colours.stage) >= 4.5
+    assert contrast(colours.on_accent, colours.accent) >= 4.5
+    assert contrast(colours.danger, colours.danger_ground) >= 4.5
+    assert contrast(colours.accent, colours.track) >= 3
+    assert "$" not in style_sheet(colours)
