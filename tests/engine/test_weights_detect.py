@@ -51,6 +51,13 @@ def test_roles_come_from_tensors_not_names(folder: Path) -> None:
     assert files.latent_rgb == folder / "latent_rgb.json"
 
 
+def test_notes_in_a_header_are_no_tensor(folder: Path) -> None:
+    """Published files carry `{"format": "pt"}` beside the tensors."""
+    file = folder / "Wan2.1_VAE.safetensors"
+    save_file({name: tensor.clone() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    assert find_model(folder).vae == (file,)
+
+
 def test_optional_files_may_be_absent_and_strangers_present(folder: Path) -> None:
     (folder / "Wan2.1_VAE.json").unlink()
     (folder / "latent_rgb.json").unlink()
