@@ -23,12 +23,12 @@ UNPROMPTED_SHARE = 0.1  # of the captions are replaced by "", which is what guid
 NOISE_SHIFT = 3.0
 MUON_RATE = 0.02
 ADAM_RATE = 1e-3
-BATCH = 8  # clips a process and step
+BATCHES = ((0.4, 4), (1.0, 8))  # until which share of the time, clips a process and step
 AVERAGED_STEPS = 300  # the kept weights are an average over about so many last steps
 
 VOCABULARY = 768
 TRANSFORMER = TransformerConfig(
-    dim=256, ffn_dim=768, num_heads=4, num_layers=8, in_dim=8, out_dim=8, text_len=32, text_dim=128,
+    dim=192, ffn_dim=768, num_heads=3, num_layers=6, in_dim=8, out_dim=8, text_len=32, text_dim=128,
     patch_size=(1, 4, 4),
 )  # fmt: skip
 TEXT_ENCODER = TextEncoderConfig(vocab_size=VOCABULARY, dim=128, dim_attn=128, dim_ffn=256, num_heads=4, num_layers=2)
@@ -43,7 +43,7 @@ class TextToVideo(nn.Module):
         self.text_encoder = TextEncoder(TEXT_ENCODER)
         self.apply(initialise)
         nn.init.zeros_(self.transformer.head.head.weight)
-        nn.init.normal_(self.transformer.time_projection[1].weight, std=0.02)
+        nn.init.normal_(self.transformer.get_parameter("time_projection.1.weight"), std=0.02)
 
     def forward(self, noisy: Tensor, timestep: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """The velocity of noisy latents [B, z, T, h, w] under token ids [B, S] whose padding has mask 0."""
@@ -69,10 +69,10 @@ class Batch:
     mask: Tensor
 
 
-def random_batch(clips: Clips, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
-    """BATCH clips with freshly worded prompts, some with none."""
-    chosen = rng.integers(len(clips.captions), size=BATCH)
-    ids = torch.zeros(BATCH, TRANSFORMER.text_len, dtype=torch.long)
+def random_batch(clips: Clips, count: int, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
+    """`count` clips with freshly worded prompts, some with none."""
+    chosen = rng.integers(len(clips.captions), size=count)
+    ids = torch.zeros(count, TRANSFORMER.text_len, dtype=torch.long)
     for row, clip in enumerate(chosen):
         prompt = "" if rng.random() < UNPROMPTED_SHARE else wording(clips.captions[clip], rng)
         tokens = tokenizer.encode(prompt, TRANSFORMER.text_len)
@@ -120,7 +120,8 @@ def train_dit(rank: int, seconds: float, clips_folder: Path, spiece: Path, check
     optimizer, average = Optimizer(model, is_inner_matrix, MUON_RATE, ADAM_RATE), RunningAverage(model)
     begun, step, mean_loss = time.monotonic(), 0, 0.0
     while not agreed((share := (time.monotonic() - begun) / seconds) >= 1):
-        loss = flow_loss(model, random_batch(clips, tokenizer, rng), generator)
+        count = next(count for until, count in BATCHES if min(share, 1.0) <= until)
+        loss = flow_loss(model, random_batch(clips, count, tokenizer, rng), generator)
         optimizer.step(loss, min(1.0, (step + 1) / 50, 1.4 * (1.01 - share)))
         average.update(model, step)
         mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.models.video_vae import Downsample, FrameAttention, ResidualBlock, Upsample, VideoVae, VideoVaeConfig
 from resources.mini.training import Optimizer, agreed
@@ -25,6 +25,8 @@ KL_WEIGHT = 5e-4
 MUON_RATE = 6e-3
 ADAM_RATE = 5e-4
 CONSTANT_CHANNEL = 7
+
+Convolution = nn.Conv2d | nn.Conv3d
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,43 +63,56 @@ def fresh_vae(config: VideoVaeConfig) -> VideoVae:
     for module in vae.modules():
         match module:
             case ResidualBlock():
-                module.residual[6].weight.zero_()
-                module.residual[6].bias.zero_()
-                if isinstance(module.shortcut, torch.nn.Conv3d):
+                silence(convolution(module.residual[6]))
+                if isinstance(module.shortcut, nn.Conv3d):
                     pass_through(module.shortcut, (0, 0, 0))
             case FrameAttention():
-                module.proj.weight.zero_()
-                module.proj.bias.zero_()
+                silence(module.proj)
             case Downsample():
-                pass_through(module.resample[1], *itertools.product((0, 1), (0, 1)))
+                pass_through(convolution(module.resample[1]), *itertools.product((0, 1), (0, 1)))
                 if module.temporal:
                     pass_through(module.time_conv, (1, 0, 0), (2, 0, 0))
             case Upsample():
-                pass_through(module.resample[1], (1, 1))
+                pass_through(convolution(module.resample[1]), (1, 1))
                 if module.temporal:
                     pass_through(module.time_conv, (2, 0, 0), copies=2)
     for entrance in (vae.encoder.conv1, vae.decoder.conv1):
         pass_through(entrance, (2, 1, 1))
-        entrance.bias.normal_(std=0.5)
-        entrance.bias[CONSTANT_CHANNEL] = 2.0  # keeps brightness readable after the norms, which see directions
+        bias_of(entrance).normal_(std=0.5)
+        bias_of(entrance)[CONSTANT_CHANNEL] = 2.0  # keeps brightness readable after the norms, which see directions
     log_variance = slice(config.z_dim, None)
     vae.conv1.weight[log_variance] *= 0.1
-    vae.conv1.bias[log_variance] = -5.0
+    bias_of(vae.conv1)[log_variance] = -5.0
     return vae
 
 
-def pass_through(conv: torch.nn.Module, *taps: tuple[int, ...], copies: int = 1) -> None:
+def convolution(module: nn.Module) -> Convolution:
+    """`module`, known to be a convolution."""
+    assert isinstance(module, nn.Conv2d | nn.Conv3d)
+    return module
+
+
+def bias_of(conv: Convolution) -> Tensor:
+    """The bias, which every convolution of the VAE has."""
+    assert conv.bias is not None
+    return conv.bias
+
+
+def silence(conv: Convolution) -> None:
+    """Make `conv` give zeros."""
+    conv.weight.zero_()
+    bias_of(conv).zero_()
+
+
+def pass_through(conv: Convolution, *taps: tuple[int, ...], copies: int = 1) -> None:
     """Make `conv` hand its channels on, averaged over `taps`, beside a little of its random start."""
-    weight, bias = conv.weight, conv.bias
-    assert isinstance(weight, Tensor)
-    assert isinstance(bias, Tensor)
-    weight *= 0.3
-    bias.zero_()
-    for part in weight.chunk(copies):
-        channels = range(min(part.shape[:2]))
-        part[channels] = 0.05 * part[channels]
-        for tap in taps:
-            part[(channels, channels, *tap)] += 1 / len(taps)
+    conv.weight *= 0.3
+    bias_of(conv).zero_()
+    for part in conv.weight.chunk(copies):
+        for channel in range(min(part.shape[:2])):
+            part[channel] *= 0.05
+            for tap in taps:
+                part[(channel, channel, *tap)] += 1 / len(taps)
 
 
 def random_windows(batch: WindowBatch, rng: np.random.Generator) -> Tensor:
@@ -160,7 +175,7 @@ def train_vae(rank: int, seconds: float, checkpoint: Path, seed: int) -> None:
         torch.save(vae.state_dict(), checkpoint)
 
 
-def is_inner_convolution(name: str, parameter: torch.nn.Parameter) -> bool:
+def is_inner_convolution(name: str, parameter: nn.Parameter) -> bool:
     """Whether Muon should train this weight: all but the convolutions from and to pixels, and the small ones."""
     return parameter.ndim >= 4 and min(parameter.shape[:2]) > 3 and not name.startswith(("conv1", "conv2"))
 
