@@ -31,12 +31,16 @@ MIB = 1 << 20
 
 @dataclass
 class Script:
-    """How the double behaves. `fail_with` ends the decode stage with that code instead."""
+    """How the double behaves.
 
-    sample_seconds: float = 0.02
-    strip_seconds: float = 0.01
+    `hold_at_row` stops before that row is decoded, until the job is cancelled; `fail_with` fails after decoding.
+    """
+
+    sample_seconds: float = 0.005
+    strip_seconds: float = 0.002
     strip_rows: int = 32
     frame_major: bool = False
+    hold_at_row: int | None = None
     fail_with: ErrorCode | None = None
 
 
@@ -109,7 +113,7 @@ class ScriptedEngine:
         if self.script.frame_major:
             steps.sort(key=lambda step: (step[1], step[0]))
         for done, (row, frame) in enumerate(steps, 1):
-            self._wait(self.script.strip_seconds, cancel)
+            self._wait(3600 if row == self.script.hold_at_row else self.script.strip_seconds, cancel)
             rows = DirtyRows(frame, frame + (4 if frame else 1), row, min(row + self.script.strip_rows, clip.shape[1]))
             frames, strip = slice(rows.frame_start, rows.frame_stop), slice(rows.row_start, rows.row_stop)
             canvas.pixels[frames, strip] = clip[frames, strip]

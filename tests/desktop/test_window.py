@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 
 from desktop.state.job import Phase
 from desktop.worker import JobRunner
-from engine.commands import DecodeLatents, GenerateVideo
+from engine.commands import DecodeLatents, DecodeSettings, GenerateVideo
 from engine.errors import ErrorCode
 from engine.events import Stage
 from tests.desktop.conftest import Desk, Desks
@@ -78,10 +78,10 @@ def test_the_picture_on_screen_is_the_engines_memory(desk: Desk) -> None:
 
 
 def test_decoded_rows_replace_the_preview_from_the_top(desks: Desks) -> None:
-    desk = desks.open(Script(sample_seconds=0.005, strip_seconds=0.03))
-    desk.submit()
-    job, images = desk.app.job, desk.app.images
-    desk.qtbot.waitUntil(lambda: job.stage is Stage.DECODE and images.rows_done(0) >= 128, timeout=10_000)
+    desk = desks.open(Script(sample_seconds=0, strip_seconds=0, hold_at_row=128))
+    desk.submit(steps=2)
+    images = desk.app.images
+    desk.qtbot.waitUntil(lambda: not images.is_empty and images.rows_done(32) == 128, timeout=20_000)
     desk.app.playback.set_playing(False)
     desk.app.playback.seek(0)
     picture = desk.app.window.preview.picture_rect()
@@ -92,7 +92,10 @@ def test_decoded_rows_replace_the_preview_from_the_top(desks: Desks) -> None:
     rows = ((np.arange(half) + 20.5) / scale).astype(int)
     columns = ((np.arange(200) + 40.5) / scale).astype(int)
     assert np.abs(top - clip[rows][:, columns, :3]).mean() < 4
-    assert not images.is_empty
+    below = QRect(picture.left() + 40, picture.top() + picture.height() * 3 // 4, 200, 40)
+    desk.app.images.preview_of(0).fill(Qt.GlobalColor.green)
+    assert tuple(painted(desk, below)[20, 100]) == (0, 255, 0), "what is not decoded shows the preview"
+    assert tuple(painted(desk, picture)[60, 100]) != (0, 255, 0)
     desk.app.cancel()
     desk.wait_for(Phase.CANCELLED)
 
@@ -111,8 +114,8 @@ def test_escape_cancels_within_300_ms(desks: Desks) -> None:
 
 
 def test_a_second_job_while_one_runs_is_not_taken(desks: Desks) -> None:
-    desk = desks.open(Script(sample_seconds=0.05))
-    desk.submit()
+    desk = desks.open(Script(sample_seconds=0.05, strip_seconds=0))
+    desk.submit(steps=4)
     desk.submit(steps=1)
     desk.wait_for(Phase.FINISHED)
     assert len(desk.engine.commands) == 1
@@ -178,12 +181,12 @@ def question(desk: Desk) -> QMessageBox:
 def test_closing_without_a_job_closes_and_remembers(desks: Desks) -> None:
     desk = desks.open()
     desk.qtbot.keyClicks(child(desk, QPlainTextEdit, "prompt"), "words to keep")
-    desk.app.window.resize(1000, 700)
+    desk.app.window.resize(800, 540)  # the offscreen screen is 800 x 600
     desk.app.window.close()
     desk.qtbot.waitUntil(lambda: not desk.app.window.isVisible())
     again = desks.open()
     assert again.app.prompt.values.prompt == "words to keep"
-    assert again.app.window.width() == 1000
+    assert again.app.window.height() == 540
 
 
 def test_space_holds_and_the_slider_scrubs(desk: Desk) -> None:
@@ -232,10 +235,12 @@ def test_typed_numbers_reach_the_command(desk: Desk) -> None:
 
 
 def test_predictions_and_peaks_reach_the_gauge(desks: Desks) -> None:
-    desk = desks.open(Script(sample_seconds=0.02, strip_seconds=0.005))
-    desk.submit()
-    desk.qtbot.waitUntil(lambda: desk.app.job.plan is not None)
-    assert desk.app.job.predicted_bytes == 140 << 20
-    desk.wait_for(Phase.FINISHED)
-    assert desk.app.job.predicted_bytes is None
-    assert (desk.app.memory.peak_bytes or 0) >= 640 << 20
+    desk = desks.open(Script(sample_seconds=0, strip_seconds=0, hold_at_row=64))
+    desk.submit(steps=2, decode=DecodeSettings(budget_bytes=300 << 20))
+    desk.qtbot.waitUntil(lambda: desk.app.job.plan is not None, timeout=20_000)
+    gauge = desk.app.window.gauge
+    assert (gauge._predicted.figure, gauge._budget.figure) == ("140 MB", "300 MB")
+    assert (desk.app.memory.peak_bytes or 0) >= 610 << 20, "the engine's own maximum of the stage before"
+    desk.app.cancel()
+    desk.wait_for(Phase.CANCELLED)
+    assert gauge._predicted.figure == "–"
