@@ -54,11 +54,15 @@ def decoder_weight_values(config: VideoVaeConfig) -> int:
 
 
 @lru_cache(maxsize=256)
-def _schedule(config: VideoVaeConfig, latent_height: int, strip_rows: int) -> tuple[StripRows, ...]:
+def _schedule(
+    config: VideoVaeConfig, latent_height: int, strip_rows: int
+) -> tuple[tuple[StripRows, ...], tuple[int, ...]]:
+    """Rows of every layer in every strip, and for every strip the first one like it."""
     shapes = layer_shapes(config, 1)
     ops = tuple(op for shape in shapes for op in shape.ops)
     ends = strip_ends(latent_height * config.spatial_factor, strip_rows)
-    return tuple(_by_layer(rows, shapes) for rows in strip_schedule(ops, latent_height, ends))
+    strips = tuple(_by_layer(rows, shapes) for rows in strip_schedule(ops, latent_height, ends))
+    return strips, _alike(strips)
 
 
 def _by_layer(rows: tuple[LayerRows, ...], shapes: tuple[LayerShape, ...]) -> StripRows:
@@ -66,6 +70,7 @@ def _by_layer(rows: tuple[LayerRows, ...], shapes: tuple[LayerShape, ...]) -> St
     return tuple(tuple(next(flat) for _ in shape.ops) for shape in shapes)
 
 
+@lru_cache(maxsize=4096)  # so that a plan for another budget costs nothing
 def cut_cost(cut: Cut, latent_width: int, config: VideoVaeConfig, dtype: torch.dtype) -> CutCost:
     """What decoding latents of `latent_width` columns takes, cut as `cut` says, every value of type `dtype`."""
     return _CutCost(cut, latent_width, config).in_bytes(dtype.itemsize)
@@ -81,7 +86,7 @@ class _CutCost:
         self.latent_height = cut.height // config.spatial_factor
         self.latent_width = latent_width
         self.pixels = self.latent_height * latent_width
-        self.strips = _schedule(config, self.latent_height, cut.strip_rows)
+        self.strips, self.alike = _schedule(config, self.latent_height, cut.strip_rows)
         self.strips_outer = cut.order is DecodeOrder.STRIP_MAJOR
         # Chunks that differ in length or in what the caches hold; all others are like the third.
         self.kinds = [self._kind(i) for i in sorted({0, 1, 2, cut.chunks - 1}) if i < cut.chunks]
@@ -204,16 +209,8 @@ class _CutCost:
 
     def _each_strip(self, count: Callable[[int], int]) -> list[int]:
         """`count` of every strip, computed once for strips that are alike and follow strips that are alike."""
-        known: dict[tuple[Signature, Signature], int] = {}
-        counts = []
-        before: Signature = ()
-        for strip, rows in enumerate(self.strips):
-            signature = _signature(rows)
-            if (before, signature) not in known:
-                known[before, signature] = count(strip)
-            counts.append(known[before, signature])
-            before = signature
-        return counts
+        known = {strip: count(strip) for strip in set(self.alike)}
+        return [known[strip] for strip in self.alike]
 
 
 def _joined(some: Slots, others: Slots) -> Slots:
@@ -224,9 +221,12 @@ def _total(slots: Slots) -> int:
     return sum(map(sum, slots))
 
 
-@lru_cache(maxsize=4096)
-def _signature(rows: StripRows) -> Signature:
-    return tuple(_relative(at) for layer in rows for at in layer)
+def _alike(strips: tuple[StripRows, ...]) -> tuple[int, ...]:
+    """For every strip the first one that has the same rows and follows one with the same rows."""
+    signatures = [tuple(_relative(at) for layer in rows for at in layer) for rows in strips]
+    first: dict[tuple[Signature, Signature], int] = {}
+    pairs = zip([(), *signatures], signatures, strict=False)
+    return tuple(first.setdefault(pair, strip) for strip, pair in enumerate(pairs))
 
 
 def _relative(at: LayerRows) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ class ConvShape:
         return self.c_out * frames * rows.out * self.width
 
     def norm(self, rows: LayerRows, frames: int) -> int:
-        return frames * rows.new * self.width
+        """The length of every pixel's channels, and the scale of the norm."""
+        return frames * rows.new * self.width + self.c_in
 
     def time_cache(self, rows: LayerRows, *, corner: bool) -> int:
         height = rows.new + (rows.kept if corner else 0)
@@ -88,6 +89,7 @@ class ResidualShape:
             (x + first + self.first.norm(upper, frames) + in_one_piece, 0),
             (x + first + h, 1),
             (x + h + second + self.second.norm(lower, frames), 1),
+            (x + h + second, 2),
             (x + second + out, 2),
             (x + out + waiting + max(left, widened), 2),
             (x + out + waiting + left, 3),
@@ -233,7 +235,7 @@ def stem_live(config: VideoVaeConfig, pixels: int, frames: int, queries: int) ->
     `queries` at a time before and after the softmax; in more than one part, the parts are joined at the end.
     """
     c = stem_channels(config)
-    residual = (1 + 3 + 1 + (2 * PAST_FRAMES if frames > 1 else 0)) * c * pixels + pixels
+    residual = (1 + 3 + 1 + (2 * PAST_FRAMES if frames > 1 else 0)) * c * pixels + pixels + c
     mixing = (1 + 3 + 1) * c * pixels + c * (pixels + queries) + 2 * queries * pixels
     joining = (1 + 3 + 2) * c * pixels if queries < pixels else 0
     return max(residual, mixing, joining)

@@ -14,7 +14,7 @@ from engine.models.video_vae import VideoVaeConfig
 __all__ = ["DecodeOrder", "DecodePlan", "plan"]
 
 STRIP_ROWS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-CHUNK_LATENTS = (1, 2, 3, 4, 6, 8)
+CHUNK_LATENTS = (1, 2, 4, 8)
 
 # What the ranking of plans assumes of a card. Only the ratios matter: they say when larger steps are no longer
 # worth their memory, and that caches on the card are cheap beside caches across the bus.

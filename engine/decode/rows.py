@@ -52,7 +52,7 @@ class LayerRows:
 
     @property
     def out(self) -> int:
-        """Output rows of this strip; 0 for layers that have already reached the bottom."""
+        """Output rows of this strip; 0 (and none new) where the layers below need no more than they have."""
         return self.out_stop - self.out_start
 
     @property

@@ -60,7 +60,7 @@ def stem_residuals(vae: VideoVae) -> int:
 
 def _stages(vae: VideoVae) -> list[Stage]:
     decoder = vae.decoder
-    blocks = [*decoder.middle, *decoder.upsamples[: stem_residuals(vae)]]
+    blocks = [*decoder.middle, *list(decoder.upsamples)[: stem_residuals(vae)]]
     return [_first_stage(vae), *(_stage(block) for block in blocks)]
 
 

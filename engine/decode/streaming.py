@@ -86,7 +86,7 @@ def strip_layers(vae: VideoVae) -> list[StripLayer]:
     """Everything after the stem, each layer knowing its place in the row schedule."""
     layers: list[StripLayer] = []
     index = 0
-    for module in vae.decoder.upsamples[stem_residuals(vae) :]:
+    for module in list(vae.decoder.upsamples)[stem_residuals(vae) :]:
         if isinstance(module, ResidualBlock):
             layers.append(StripResidual(index, module))
             index += 2

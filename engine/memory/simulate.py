@@ -36,7 +36,7 @@ class LiveStorages(TorchDispatchMode):
     """Live and highest bytes by device type, of storages that were made while the mode is on."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live: dict[str, int] = {}
         self.peak: dict[str, int] = {}
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}

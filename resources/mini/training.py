@@ -24,7 +24,7 @@ def run_on_every_core(work: Callable[..., None], *arguments: object) -> None:
     """Call `work(rank, *arguments)` in one process a core, joined by gloo."""
     ranks = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_joined, (ranks, str(Path(folder) / "rendezvous"), work, arguments), nprocs=ranks)
+        mp.spawn(_joined, (ranks, str(Path(folder) / "rendezvous"), work, arguments), nprocs=ranks)  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _joined(rank: int, ranks: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:

@@ -125,7 +125,8 @@ def measure_job(options: argparse.Namespace) -> dict[str, Any]:
     prepare_process()
     with tempfile.TemporaryDirectory() as folder:
         app = _build_app(QApplication(["bench"]), options, Path(folder))
-        meter, loaded = LatencyMeter(), []
+        meter = LatencyMeter()
+        loaded: list[object] = []
         app.threads.worker.engine_loaded.connect(loaded.append)
         app.start()
         _spin_until(lambda: bool(loaded))

@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import pytest
-from PySide6.QtCore import QSettings, QThread, QTimer
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QSettings, Qt, QThread, QTimer
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from desktop.app import App
@@ -24,6 +26,8 @@ from tests.fake_nvml.fixtures import fake_driver, fake_library
 
 __all__ = ["fake_driver", "fake_library"]
 
+NO_MODIFIER = Qt.KeyboardModifier.NoModifier
+Widget = TypeVar("Widget", bound=QWidget)
 DEFAULTS = ModelDefaults("mini", 256, 256, 33, 16, 20, 4.0, 3.0, ((256, 256),), 32)
 
 
@@ -32,8 +36,8 @@ def no_leaks() -> Iterator[None]:
     """Fail the test that leaves a thread or a timer running."""
     yield
     gc.collect()
-    objects = gc.get_objects()
-    threads = [each.objectName() for each in objects if isinstance(each, QThread) and each.isRunning()]
+    objects = gc.get_objects()  # by type and not by isinstance, which would wake lazy modules of other packages
+    threads = [each.objectName() for each in objects if issubclass(type(each), QThread) and each.isRunning()]
     timers = [each.parent() for each in objects if type(each) is QTimer and each.isActive()]
     assert not threads, f"threads left running: {threads}"
     assert not timers, f"timers left running: {timers}"
@@ -52,6 +56,23 @@ class Desk:
         prompt = self.app.prompt
         prompt.change(replace(prompt.values, prompt="a red ball"))
         self.app.submit(replace(prompt.command(self.folder / "out.mp4"), **fields))  # type: ignore[arg-type]
+
+    def child(self, kind: type[Widget], name: str = "", parent: QWidget | None = None) -> Widget:
+        """The widget of this kind in `parent` or in the window; it must be there."""
+        found = (
+            (parent or self.app.window).findChild(kind, name) if name else (parent or self.app.window).findChild(kind)
+        )
+        assert isinstance(found, kind), f"no {kind.__name__} {name}"
+        return found
+
+    def click(self, widget: QWidget) -> None:
+        QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+
+    def type(self, widget: QWidget, text: str) -> None:
+        QTest.keyClicks(widget, text)
+
+    def press(self, key: Qt.Key, modifier: Qt.KeyboardModifier = NO_MODIFIER, widget: QWidget | None = None) -> None:
+        QTest.keyClick(widget or self.app.window, key, modifier)
 
     def wait_for(self, phase: Phase, timeout: int = 20_000) -> None:
         self.qtbot.waitUntil(lambda: self.app.job.phase is phase, timeout=timeout)

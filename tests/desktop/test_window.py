@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -27,16 +26,8 @@ from engine.events import Stage
 from tests.desktop.conftest import Desk, Desks
 from tests.desktop.scripted_engine import Script, ball_clip
 
-Widget = TypeVar("Widget", bound=QWidget)
-
 # The offscreen platform says this about every dialog; it has no window manager to tell the size to.
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints")
-
-
-def child(desk: Desk, kind: type[Widget], name: str) -> Widget:
-    found = desk.app.window.findChild(kind, name)
-    assert found is not None, name
-    return found
 
 
 def painted(desk: Desk, area: QRect) -> np.ndarray:
@@ -48,10 +39,10 @@ def painted(desk: Desk, area: QRect) -> np.ndarray:
 
 def test_from_typing_a_prompt_to_a_finished_video(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(desk.app.settings), "video_folder", desk.folder / "videos")
-    prompt, generate = child(desk, QPlainTextEdit, "prompt"), child(desk, QPushButton, "generate")
+    prompt, generate = desk.child(QPlainTextEdit, "prompt"), desk.child(QPushButton, "generate")
     assert not generate.isEnabled(), "nothing to generate from"
-    desk.qtbot.keyClicks(prompt, "a green star rising")
-    desk.qtbot.mouseClick(generate, Qt.MouseButton.LeftButton)
+    desk.type(prompt, "a green star rising")
+    desk.click(generate)
     assert not generate.isVisible()
     desk.wait_for(Phase.FINISHED)
     command = desk.engine.commands[0]
@@ -105,7 +96,7 @@ def test_escape_cancels_within_300_ms(desks: Desks) -> None:
     desk.submit()
     desk.qtbot.waitUntil(lambda: desk.app.job.stage is Stage.SAMPLE)
     began = time.monotonic()
-    desk.qtbot.keyClick(desk.app.window, Qt.Key.Key_Escape)
+    desk.press(Qt.Key.Key_Escape)
     desk.wait_for(Phase.CANCELLED)
     assert time.monotonic() - began < 0.3 * 3  # three times the promise: machines that test are busy
     assert not (desk.folder / "out.mp4").exists()
@@ -130,12 +121,12 @@ def test_failure_is_told_in_plain_words_and_can_be_continued(desks: Desks) -> No
     assert "memory ran out while decoding" in texts
     assert "safe on disk" in texts
     assert "Traceback" not in texts
-    technical = bar.findChild(QPlainTextEdit)
+    technical = desk.child(QPlainTextEdit, parent=bar)
     assert technical.isHidden()
-    desk.qtbot.mouseClick(button(bar, "Technical details"), Qt.MouseButton.LeftButton)
+    desk.click(button(bar, "Technical details"))
     assert technical.isVisible()
     assert "MemoryError" in technical.toPlainText()
-    desk.qtbot.mouseClick(button(bar, "Decode again"), Qt.MouseButton.LeftButton)
+    desk.click(button(bar, "Decode again"))
     desk.wait_for(Phase.FINISHED)
     command = desk.engine.commands[-1]
     assert isinstance(command, DecodeLatents)
@@ -164,23 +155,23 @@ def test_closing_during_a_job_asks_and_then_stops(desks: Desks) -> None:
     desk.qtbot.waitUntil(lambda: desk.app.job.stage is Stage.SAMPLE)
     desk.app.window.close()
     assert desk.app.window.isVisible()
-    desk.qtbot.mouseClick(button(question(desk), "Keep working"), Qt.MouseButton.LeftButton)
-    assert desk.app.job.phase is Phase.RUNNING
+    desk.click(button(question(desk), "Keep working"))
+    assert desk.app.job.is_busy
     desk.qtbot.waitUntil(lambda: desk.app.window.findChild(QMessageBox) is None)
     desk.app.window.close()
-    desk.qtbot.mouseClick(button(question(desk), "Stop and close"), Qt.MouseButton.LeftButton)
+    desk.click(button(question(desk), "Stop and close"))
     desk.qtbot.waitUntil(lambda: not desk.app.window.isVisible())
     assert desk.app.job.phase is Phase.CANCELLED
 
 
 def question(desk: Desk) -> QMessageBox:
     desk.qtbot.waitUntil(lambda: desk.app.window.findChild(QMessageBox) is not None)
-    return desk.app.window.findChild(QMessageBox)
+    return desk.child(QMessageBox)
 
 
 def test_closing_without_a_job_closes_and_remembers(desks: Desks) -> None:
     desk = desks.open()
-    desk.qtbot.keyClicks(child(desk, QPlainTextEdit, "prompt"), "words to keep")
+    desk.type(desk.child(QPlainTextEdit, "prompt"), "words to keep")
     desk.app.window.resize(800, 540)  # the offscreen screen is 800 x 600
     desk.app.window.close()
     desk.qtbot.waitUntil(lambda: not desk.app.window.isVisible())
@@ -197,7 +188,7 @@ def test_space_holds_and_the_slider_scrubs(desk: Desk) -> None:
     playback.frame_changed.connect(seen.add)
     desk.qtbot.waitUntil(lambda: len(seen) >= 5)
     desk.app.window.setFocus()
-    desk.qtbot.keyClick(desk.app.window, Qt.Key.Key_Space)
+    desk.press(Qt.Key.Key_Space)
     assert not playback.is_playing
     held = playback.frame
     desk.qtbot.wait(150)
@@ -205,13 +196,13 @@ def test_space_holds_and_the_slider_scrubs(desk: Desk) -> None:
     slider = next(each for each in desk.app.window.player.findChildren(QSlider))
     slider.setValue(20)
     assert playback.frame == 20
-    desk.qtbot.keyClick(desk.app.window, Qt.Key.Key_Right, Qt.KeyboardModifier.ControlModifier)
+    desk.press(Qt.Key.Key_Right, Qt.KeyboardModifier.ControlModifier)
     assert playback.frame == 21
 
 
 def test_a_size_that_no_model_makes_is_explained_before_anything_runs(desk: Desk) -> None:
     desk.app.prompt.change(replace(desk.app.prompt.values, prompt="x", width=200))
-    generate = child(desk, QPushButton, "generate")
+    generate = desk.child(QPushButton, "generate")
     assert not generate.isEnabled()
     texts = " ".join(label.text() for label in desk.app.window.panel.findChildren(QLabel))
     assert "192 × 256" in texts
@@ -224,13 +215,13 @@ def test_typed_numbers_reach_the_command(desk: Desk) -> None:
     by_name = {field.accessibleName(): field for field in fields}
     for name, typed in (("Frames", "30"), ("Steps", "12"), ("Guidance", "5.5")):
         by_name[name].selectAll()
-        desk.qtbot.keyClicks(by_name[name], typed)
-        desk.qtbot.keyClick(by_name[name], Qt.Key.Key_Return)
+        desk.type(by_name[name], typed)
+        desk.press(Qt.Key.Key_Return, widget=by_name[name])
     values = desk.app.prompt.values
     assert (values.frames, values.steps, values.guidance) == (29, 12, 5.5), "30 is no 4n+1: the nearer one is 29"
-    seed = desk.app.window.panel.findChild(QLineEdit, "seed")
+    seed = desk.child(QLineEdit, "seed")
     seed.selectAll()
-    desk.qtbot.keyClicks(seed, "9007199254740993")  # beyond 32 bits and beyond what a double holds
+    desk.type(seed, "9007199254740993")  # beyond 32 bits and beyond what a double holds
     assert desk.app.prompt.values.seed == 9007199254740993
 
 

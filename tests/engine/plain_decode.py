@@ -67,7 +67,8 @@ class PlainDecoder:
     def attention(self, name: str, x: Tensor) -> Tensor:
         c, h, w = x.shape[1], x.shape[3], x.shape[4]
         frame = x[:, :, 0]
-        qkv = F.conv2d(self.norm(f"{name}.norm", frame), self.state[f"{name}.to_qkv.weight"], self.state[f"{name}.to_qkv.bias"])
+        normed = self.norm(f"{name}.norm", frame)
+        qkv = F.conv2d(normed, self.state[f"{name}.to_qkv.weight"], self.state[f"{name}.to_qkv.bias"])
         q, k, v = qkv.reshape(1, 1, 3 * c, h * w).transpose(2, 3).chunk(3, dim=-1)
         out = F.scaled_dot_product_attention(q, k, v).squeeze(1).transpose(1, 2).reshape(1, c, h, w)
         out = F.conv2d(out, self.state[f"{name}.proj.weight"], self.state[f"{name}.proj.bias"])
@@ -79,5 +80,6 @@ class PlainDecoder:
             even, odd = x.chunk(2, dim=1)
             x = torch.stack([even, odd], dim=3).flatten(2, 3)
         frames = F.interpolate(x[0].transpose(0, 1), scale_factor=2.0, mode="nearest-exact")
-        out = F.conv2d(frames, self.state[f"{name}.resample.1.weight"], self.state[f"{name}.resample.1.bias"], padding=1)
+        weight, bias = self.state[f"{name}.resample.1.weight"], self.state[f"{name}.resample.1.bias"]
+        out = F.conv2d(frames, weight, bias, padding=1)
         return out.transpose(0, 1)[None]

@@ -111,7 +111,7 @@ def test_a_full_disk_keeps_the_latents(tiny_model: Path, tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     end = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 1
-    assert end["code"] == "video_writer_failed"
+    assert end["code"] == "video_writer_failed", end
     assert "No space left on device" in end["details"]["last_lines"]
     assert Path(end["latents"]).exists()
 

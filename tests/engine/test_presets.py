@@ -10,7 +10,7 @@ from engine.sampling.validation import check_frames, check_size
 
 WAN_1_3B = {"dim": 1536, "num_layers": 30, "in_dim": 16}
 WAN_14B = {"dim": 5120, "num_layers": 40, "in_dim": 16}
-MINI = {"dim": 256, "num_layers": 8, "patch_size": [1, 4, 4]}
+MINI = {"dim": read_presets()["mini"]["dim"], "num_layers": read_presets()["mini"]["layers"], "patch_size": [1, 4, 4]}
 
 
 def test_models_are_told_apart() -> None:

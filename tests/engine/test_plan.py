@@ -1,0 +1,86 @@
+"""The planner keeps to budgets, prefers speed inside them, and says what would fit when nothing does."""
+
+import pytest
+import torch
+
+from engine.commands import DecodeMode, DecodeSettings
+from engine.decode.plan import plan
+from engine.errors import EngineError, ErrorCode
+from tests.engine.decode_cases import FULL, NARROW
+
+GIB = 2**30
+HD_61 = (16, 90, 160)
+FULL_HD_61 = (16, 136, 240)
+
+
+@pytest.mark.parametrize("gib", [0.4, 0.5, 0.7, 1.2, 5, 12, 40])
+def test_the_prediction_stays_inside_the_budget(gib: float) -> None:
+    budget = int(gib * GIB)
+    assert plan(HD_61, FULL, torch.bfloat16, DecodeSettings(budget_bytes=budget)).predicted_peak_bytes <= budget
+
+
+def test_more_memory_never_makes_a_slower_kind_of_plan() -> None:
+    budgets = (0.4, 0.7, 1.5, 6, 40)
+    plans = [plan(HD_61, FULL, torch.bfloat16, DecodeSettings(budget_bytes=int(b * GIB))) for b in budgets]
+    steps = [made.strips * made.chunks for made in plans]
+    assert steps == sorted(steps, reverse=True)
+    assert plans[0].caches_on_host
+    assert not plans[-1].caches_on_host
+    assert steps[-1] < steps[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "gib"), [(HD_61, 16, 0.51), (HD_61, 32, 0.74), (FULL_HD_61, 16, 0.70), (FULL_HD_61, 32, 1.04)]
+)
+def test_no_more_than_the_designs_prototype_took(shape: tuple[int, int, int], rows: int, gib: float) -> None:
+    settings = DecodeSettings(DecodeMode.STRIP_MAJOR, rows, 1)
+    made = plan(shape, FULL, torch.bfloat16, settings)
+    assert made.predicted_peak_bytes <= gib * GIB
+    assert made.ratio_to_untiled == pytest.approx(1, rel=1e-3)
+
+
+def test_the_smallest_budget_that_is_named_does_fit() -> None:
+    with pytest.raises(EngineError) as refused:
+        plan(HD_61, FULL, torch.bfloat16, DecodeSettings(budget_bytes=100 * 2**20))
+    assert refused.value.code is ErrorCode.NO_PLAN_FITS
+    smallest = int(refused.value.details["smallest_bytes"])
+    assert smallest > 100 * 2**20
+    assert plan(HD_61, FULL, torch.bfloat16, DecodeSettings(budget_bytes=smallest)).predicted_peak_bytes == smallest
+    with pytest.raises(EngineError):
+        plan(HD_61, FULL, torch.bfloat16, DecodeSettings(budget_bytes=smallest - 1))
+
+
+def test_host_memory_is_a_limit_too() -> None:
+    settings = DecodeSettings(budget_bytes=int(0.5 * GIB))
+    free = plan(HD_61, FULL, torch.bfloat16, settings)
+    assert free.host_bytes > GIB // 2
+    with pytest.raises(EngineError) as refused:
+        plan(HD_61, FULL, torch.bfloat16, settings, host_bytes_available=GIB // 2)
+    assert int(refused.value.details["smallest_bytes"]) > 0.5 * GIB
+
+
+def test_long_clips_do_not_need_more_of_the_card() -> None:
+    settings = DecodeSettings(DecodeMode.STRIP_MAJOR, 16, 1)
+    short, long = (plan((t, 90, 160), FULL, torch.bfloat16, settings) for t in (16, 256))
+    assert long.predicted_peak_bytes == short.predicted_peak_bytes
+
+
+@pytest.mark.parametrize("settings", [DecodeSettings(strip_rows=0), DecodeSettings(chunk_latents=0)])
+def test_settings_below_one_are_refused(settings: DecodeSettings) -> None:
+    with pytest.raises(EngineError) as refused:
+        plan((2, 4, 4), NARROW, torch.float32, settings)
+    assert refused.value.code is ErrorCode.INVALID_SETTING
+
+
+@pytest.mark.parametrize("mode", list(DecodeMode))
+def test_every_mode_has_a_plan_for_the_smallest_clip(mode: DecodeMode) -> None:
+    made = plan((1, 1, 1), NARROW, torch.float32, DecodeSettings(mode))
+    assert list(made.steps()) == [(0, 0)]
+    assert made.chunk_latent_range(0) == (0, 1)
+
+
+def test_steps_cover_every_latent_frame_once() -> None:
+    made = plan((10, 4, 4), NARROW, torch.float32, DecodeSettings(DecodeMode.STRIP_MAJOR, 8, 4))
+    ranges = [made.chunk_latent_range(chunk) for chunk in range(made.chunks)]
+    assert ranges == [(0, 1), (1, 5), (5, 9), (9, 10)]
+    assert len(set(made.steps())) == made.strips * made.chunks == 16
