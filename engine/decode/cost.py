@@ -14,6 +14,7 @@ import torch
 
 from engine.decode.cut import Cut, DecodeOrder
 from engine.decode.footprint import (
+    FLOAT32_BYTES,
     ChunkKind,
     LayerShape,
     layer_shapes,
@@ -30,7 +31,6 @@ Slots = list[tuple[int, ...]]  # elements in the cache slots of every layer
 Signature = tuple[tuple[int, ...], ...]
 
 FIRST_FRAME = ChunkKind(latents=1, index=0, last=False)
-LATENT_BYTES = 4  # latents are float32
 LATER_FRAME = ChunkKind(latents=1, index=1, last=False)
 
 
@@ -92,25 +92,30 @@ class _CutCost:
         self.kinds = [self._kind(i) for i in sorted({0, 1, 2, cut.chunks - 1}) if i < cut.chunks]
 
     def in_bytes(self, size: int) -> CutCost:
-        """All terms, with values of `size` bytes; the latents that wait beside the stem's output are float32."""
+        """All terms, with values of `size` bytes; latents are float32.
+
+        In host memory the latents and the stem's output wait throughout. While the stem runs, two frames of latents
+        with their mean and deviation are made beside them; once it has ended, the far caches.
+        """
         stem_host = self.cut.latent_frames * stem_channels(self.config) * self.pixels
-        latents = LATENT_BYTES * (self.cut.latent_frames + 2) * self.config.z_dim * self.pixels
+        latents = FLOAT32_BYTES * self.config.z_dim * self.cut.latent_frames * self.pixels
+        latents_made = FLOAT32_BYTES * self.config.z_dim * 2 * (self.pixels + 1)
         on_host = self.cut.caches_on_host
         far = {kind: self._far(kind) for kind in self.kinds}
         far_host = max(self._far_most(kind) for kind in self.kinds) if on_host else 0
         steps = max(self._steps_live(kind, [] if on_host else far[kind]) for kind in self.kinds)
-        peak = decoder_weight_values(self.config) + max(self._stem_live(), steps)
+        peak = decoder_weight_values(self.config) + max(self._stem_live(size), steps)
         near_moved, far_moved = self._moved()
-        host = (stem_host + far_host) * size + latents
+        host = stem_host * size + latents + max(far_host * size, latents_made)
         return CutCost(peak * size, host, 2 * self._multiply_adds(), near_moved * size, far_moved * size)
 
     def _kind(self, chunk: int) -> ChunkKind:
         start, stop = self.cut.chunk_latent_range(chunk)
         return ChunkKind(stop - start, chunk, chunk == self.cut.chunks - 1)
 
-    def _stem_live(self) -> int:
+    def _stem_live(self, size: int) -> int:
         queries = min(self.pixels, max(1, MAX_SCORES // self.pixels))
-        return stem_live(self.config, self.pixels, self.cut.latent_frames, queries)
+        return stem_live(self.config, self.pixels, self.cut.latent_frames, queries, size)
 
     def _steps_live(self, kind: ChunkKind, far: list[int]) -> int:
         """The dearest step of a chunk, without weights; `far` is what the far caches have on the card, by strip."""

@@ -17,6 +17,7 @@ Rows = tuple[LayerRows, ...]
 
 WINDOW = 27  # weights of a 3x3x3 kernel per pair of channels
 PAST_FRAMES = 2
+FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +228,32 @@ def stem_channels(config: VideoVaeConfig) -> int:
     return config.dim * config.dim_mult[-1]
 
 
-def stem_live(config: VideoVaeConfig, pixels: int, frames: int, queries: int) -> int:
-    """Most elements alive while the stem runs over `frames` latent frames of `pixels` latent pixels.
+def stem_live(config: VideoVaeConfig, pixels: int, frames: int, queries: int, size: int) -> int:
+    """Most elements of `size` bytes alive while the stem runs over `frames` latent frames of `pixels` latent pixels.
 
     A residual block holds its input, one buffer of three frames, one result, and four frames of caches. The
-    attention holds its input, q, k, v and their mix; without a fused kernel also scaled q and k, and the scores of
-    `queries` at a time before and after the softmax; in more than one part, the parts are joined at the end.
+    attention, `queries` at a time, holds its input with q, k and v beside what `attention_live` counts; parts are
+    joined at the end.
     """
     c = stem_channels(config)
     residual = (1 + 3 + 1 + (2 * PAST_FRAMES if frames > 1 else 0)) * c * pixels + pixels + c
-    mixing = (1 + 3 + 1) * c * pixels + c * (pixels + queries) + 2 * queries * pixels
-    joining = (1 + 3 + 2) * c * pixels if queries < pixels else 0
-    return max(residual, mixing, joining)
+    rest = pixels % queries
+    parts = [(queries, pixels - rest - queries), (rest, pixels - rest)] if rest else [(queries, pixels - queries)]
+    mixing = max(c * before + attention_live(c, some, pixels, size) for some, before in parts)
+    joining = 2 * c * pixels if queries < pixels else 0
+    return max(residual, (1 + 3) * c * pixels + max(mixing, joining))
+
+
+def attention_live(channels: int, queries: int, keys: int, size: int) -> int:
+    """Most elements of `size` bytes alive inside attention without a fused kernel, beside its inputs.
+
+    As torch's plain form has it: q, k and v in float32 where they are not already, then scaled q and k with the
+    scores, or scaled q with the scores before and after the softmax, all of it in float32.
+    """
+    width = max(1, FLOAT32_BYTES // size)
+    widened = channels * (queries + 2 * keys) if width > 1 else 0
+    scores = queries * keys
+    return width * (widened + channels * queries + scores + max(channels * keys, scores))
 
 
 def stem_multiply_adds(config: VideoVaeConfig, pixels: int, frames: int) -> int:
