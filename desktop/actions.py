@@ -15,7 +15,6 @@ class ActionName(StrEnum):
 
     GENERATE = "generate"
     CANCEL = "cancel"
-    PLAY = "play"
     REROLL = "reroll"
     STEP_BACK = "step_back"
     STEP_ON = "step_on"
@@ -44,7 +43,6 @@ def action_specs() -> tuple[ActionSpec, ...]:
     return (
         ActionSpec(ActionName.GENERATE, translate("actions", "Generate"), "Ctrl+Return"),
         ActionSpec(ActionName.CANCEL, translate("actions", "Cancel"), "Esc"),
-        ActionSpec(ActionName.PLAY, translate("actions", "Play or pause"), "Space"),
         ActionSpec(ActionName.STEP_BACK, translate("actions", "One frame back"), "Ctrl+Left"),
         ActionSpec(ActionName.STEP_ON, translate("actions", "One frame on"), "Ctrl+Right"),
         ActionSpec(ActionName.REROLL, translate("actions", "Another seed"), "Ctrl+R", in_menu=True),

@@ -75,7 +75,6 @@ class App(QObject):
             return
         self.images.close()
         self.job.submit(command)
-        self.memory.start_job()
         self.bridge.submit(command)
 
     def show_problem(self, error: EngineError) -> None:
@@ -85,7 +84,7 @@ class App(QObject):
     def _connect_engine(self) -> None:
         bridge, job = self.bridge, self.job
         bridge.job_started.connect(job.start)
-        bridge.job_started.connect(self._set_pace)
+        bridge.job_started.connect(self._begin)
         bridge.stage_started.connect(job.start_stage)
         bridge.stage_progressed.connect(job.progress_stage)
         bridge.stage_finished.connect(job.finish_stage)
@@ -228,12 +227,15 @@ class App(QObject):
 
     @Slot(object)
     def _take_phase(self, phase: Phase) -> None:
+        if not self.job.is_busy:
+            self.memory.end_job()
         if self._is_closing and not self.job.is_busy:
             self._close_now()
 
     @Slot(object)
-    def _set_pace(self, event: JobStarted) -> None:
+    def _begin(self, event: JobStarted) -> None:
         self.playback.set_fps(event.fps)
+        self.memory.start_job()
 
     @Slot(object)
     def _raise_peak(self, event: StageFinished) -> None:

@@ -23,6 +23,7 @@ class VramMonitor(QObject):
         self._reason = VramReason.NO_CARD
         self._samples_until_retry = 0
         self._allocator: AllocatorSource | None = None
+        self._is_engine_on_cpu = False
         self._process = psutil.Process()
 
     @Slot()
@@ -46,9 +47,14 @@ class VramMonitor(QObject):
 
     @Slot(object)
     def use_allocator(self, allocator: AllocatorSource | None) -> None:
-        """The engine is loaded: from now on watch the card that it computes on."""
+        """The engine is loaded: from now on watch the card that it computes on, or the system's memory."""
         self._allocator = allocator
-        if allocator is not None and (self._probe is None or self._probe.pci_id != allocator.pci_id):
+        self._is_engine_on_cpu = allocator is None
+        if allocator is None:
+            if self._probe is not None or self._open_probe():
+                self._reason = VramReason.NOT_USED
+            self._close_probe()
+        elif self._probe is None or self._probe.pci_id != allocator.pci_id:
             self._close_probe()
             self._samples_until_retry = 0
 
@@ -59,7 +65,7 @@ class VramMonitor(QObject):
         self.sampled.emit(card if card is not None else self._sample_system())
 
     def _sample_card(self) -> MemorySample | None:
-        if self._probe is None and not self._open_probe():
+        if self._is_engine_on_cpu or (self._probe is None and not self._open_probe()):
             return None
         assert self._probe is not None
         try:
@@ -72,10 +78,11 @@ class VramMonitor(QObject):
             card=self._probe.name,
             reason=None,
             total_bytes=memory.total_bytes,
-            used_bytes=memory.used_bytes,
+            used_bytes=memory.used_bytes + memory.reserved_bytes,  # what driver and firmware keep nobody can have
             ours_bytes=memory.process_bytes,
             allocated_bytes=torch.allocated_bytes if torch else None,
             reserved_bytes=torch.reserved_bytes if torch else None,
+            peak_bytes=torch.peak_bytes if torch else None,
         )
 
     def _sample_system(self) -> MemorySample:

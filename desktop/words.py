@@ -167,8 +167,12 @@ def _stage_in_sentence(stage: str | int | float | None) -> str:
 def no_card_text(reason: VramReason) -> str:
     """Why the gauge shows the system's memory instead of a card's."""
     match reason:
-        case VramReason.NO_DRIVER | VramReason.NO_CARD:
-            return translate("words", "No NVIDIA card found. Computing on the processor.")
+        case VramReason.NO_DRIVER:
+            return translate("words", "No NVIDIA driver found.")
+        case VramReason.NO_CARD:
+            return translate("words", "No NVIDIA card to use.")
+        case VramReason.NOT_USED:
+            return translate("words", "This installation does not use the NVIDIA card.")
         case VramReason.DRIVER_MISMATCH:
             return translate("words", "The NVIDIA driver was updated. Restart the computer to see the card.")
         case VramReason.NO_PERMISSION:

@@ -34,6 +34,9 @@ class AllocatorReading(Protocol):
     @property
     def reserved_bytes(self) -> int: ...
 
+    @property
+    def peak_bytes(self) -> int: ...
+
 
 class AllocatorSource(Protocol):
     """What `engine.memory.allocator.AllocatorProbe` offers."""

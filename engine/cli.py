@@ -50,9 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     generate = actions.add_parser("generate", help="a prompt to an MP4")
     generate.add_argument("prompt")
+    generate.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="DIR", help="default: the embedded one")
     _add_sampling_options(generate)
     decode = actions.add_parser("decode", help="latents that a job left behind to an MP4")
     decode.add_argument("latents", type=Path, help="latents.safetensors of a job's folder")
+    decode.add_argument("--model", type=Path, metavar="DIR", help="default: the one that made the latents")
     for action in (generate, decode):
         _add_job_options(action)
         _add_decode_options(action)
@@ -73,7 +75,6 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
-    parser.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="DIR", help="default: the embedded model")
     parser.add_argument("--fps", type=int)
     parser.add_argument("--jobs", type=Path, metavar="DIR", help="where latents are kept")
     parser.add_argument("--json", action="store_true", help="one JSON object per event on standard output")
@@ -123,7 +124,7 @@ def decode_command(parsed: argparse.Namespace) -> DecodeLatents:
     return DecodeLatents(
         latents=parsed.latents.resolve(),
         output=parsed.output.resolve(),
-        model=parsed.model.resolve(),
+        model=None if parsed.model is None else parsed.model.resolve(),
         fps=parsed.fps,
         decode=decode_settings(parsed),
     )

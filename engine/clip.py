@@ -91,11 +91,13 @@ class Clip:
 def plan_on(device: Device, clip: Clip, settings: DecodeSettings) -> DecodePlan:
     """The plan to decode `clip` on `device`: in the budget asked for, else in most of what is free.
 
-    Raises NO_PLAN_FITS and INVALID_SETTING.
+    A CPU has one memory for both sides of the plan. Raises NO_PLAN_FITS and INVALID_SETTING.
     """
+    one_memory = device.torch_device.type == "cpu"
     if settings.budget_bytes is None:
         settings = replace(settings, budget_bytes=int(free_bytes(device) * SHARE_OF_FREE_MEMORY))
-    return plan(clip.latent_size, clip.vae, device.vae_dtype, settings, free_host_bytes())
+    host_bytes = int(free_host_bytes() * SHARE_OF_FREE_MEMORY)
+    return plan(clip.latent_size, clip.vae, device.vae_dtype, settings, host_bytes, one_memory=one_memory)
 
 
 def plan_for(
@@ -123,4 +125,5 @@ def describe(decode_plan: DecodePlan) -> DecodePlanned:
         chunk_latents=decode_plan.chunk_latents,
         predicted_peak_bytes=decode_plan.predicted_peak_bytes,
         host_bytes=decode_plan.host_bytes,
+        budget_bytes=decode_plan.budget_bytes,
     )

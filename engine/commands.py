@@ -65,11 +65,11 @@ class GenerateVideo:
 
 @dataclass(frozen=True, slots=True)
 class DecodeLatents:
-    """Latents that a job left behind (`latents.safetensors`) to MP4; `fps` None means the job's own."""
+    """Latents that a job left behind (`latents.safetensors`) to MP4; `model` and `fps` None mean the job's own."""
 
     latents: Path
     output: Path
-    model: Path = EMBEDDED_MODEL
+    model: Path | None = None
     fps: int | None = None
     decode: DecodeSettings = field(default_factory=DecodeSettings)
 
@@ -88,7 +88,7 @@ def from_json(text: str) -> Command:
     kind = fields.pop("kind", None)
     decode = dict(fields.pop("decode"))
     fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"])})
-    fields |= {name: Path(fields[name]) for name in ("output", "model", "latents") if name in fields}
+    fields |= {name: Path(fields[name]) for name in ("output", "model", "latents") if fields.get(name) is not None}
     match kind:
         case "GenerateVideo":
             return GenerateVideo(**fields | {"solver": Solver(fields["solver"])})

@@ -22,7 +22,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DecodePlanned:
-    """The cut that decoding will use. Bytes are live tensor bytes including the decoder's weights."""
+    """The cut that decoding will use. Bytes are live tensor bytes including the decoder's weights.
+
+    `budget_bytes` is what the planner was held to, None for a machine without limits.
+    """
 
     order: str
     strip_rows: int
@@ -30,6 +33,7 @@ class DecodePlanned:
     chunk_latents: int
     predicted_peak_bytes: int
     host_bytes: int
+    budget_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,14 @@ class JobStarted:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """`predicted_peak_bytes` is None where no prediction exists for this stage yet."""
+    """What the stage will take at most, and what it is held to, measured as `StageFinished.peak_bytes` will be.
+
+    `budget_bytes` is None for stages that are not held to any.
+    """
 
     stage: Stage
-    predicted_peak_bytes: int | None = None
+    predicted_peak_bytes: int
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

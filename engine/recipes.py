@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from engine.clip import Clip, Model, describe, open_model, plan_on
-from engine.commands import Command, DecodeLatents, GenerateVideo
+from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, GenerateVideo
 from engine.decode.frames import FILE_NAME, FrameStore
 from engine.decode.plan import DecodePlan
 from engine.device import release_memory
 from engine.errors import EngineError, ErrorCode
 from engine.events import JobStarted, LatentsSaved, Stage
 from engine.job import Job
+from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
 from engine.output.job_folder import JobFolder, command_beside, read_latents
 from engine.output.metadata import JobRecord
 from engine.output.video_writer import check_output
@@ -26,7 +27,14 @@ from engine.preview import read_factors
 from engine.render import decode, encode
 from engine.sampling.sampler import encode_prompts, sample
 from engine.sampling.validation import check_fps, check_settings
-from engine.weights.load import load_text_encoder, load_tokenizer, load_transformer
+from engine.weights.configs import text_encoder_config
+from engine.weights.load import (
+    check_vae_weights,
+    check_weights,
+    load_text_encoder,
+    load_tokenizer,
+    load_transformer,
+)
 
 GENERATE_STAGES = (Stage.LOAD, Stage.TEXT, Stage.SAMPLE, Stage.DECODE, Stage.ENCODE)
 DECODE_STAGES = (Stage.DECODE, Stage.ENCODE)
@@ -39,6 +47,7 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     """Prompt to MP4."""
     check_settings(command)
     model = open_model(command.model)
+    check_weights(model.files)
     clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
     plan = plan_on(job.device, clip, command.decode)
     check_output(command.output)
@@ -46,18 +55,18 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     with frames_of(job, folder, clip) as store:
         announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
         texts = read_prompts(job, command, model)
-        latents = sample_latents(job, command, model, clip, texts)
-        keep_latents(job, folder, latents)
+        latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts))
         decode(job, model, latents, plan, store)
         encode(job, command.output, command.fps, store, record_of(job, model, command))
 
 
 def decode_latents(job: Job, command: DecodeLatents) -> None:
     """Latents that an earlier job kept to MP4."""
-    model = open_model(command.model)
+    origin = origin_of(command)
+    model = open_model(command.model or (EMBEDDED_MODEL if origin is None else origin.model))
+    check_vae_weights(model.files)
     latents = read_latents(command.latents, model.vae.z_dim)
     job.latents = command.latents
-    origin = command_beside(command.latents)
     fps = frame_rate(command, origin)
     clip = Clip(model.vae, tuple(latents.shape))
     plan = plan_on(job.device, clip, command.decode)
@@ -68,6 +77,20 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
         job.show_preview(latents, read_factors(model.files.latent_rgb, model.vae.z_dim))
         decode(job, model, latents, plan, store)
         encode(job, command.output, fps, store, record_of(job, model, command, origin))
+
+
+def origin_of(command: DecodeLatents) -> GenerateVideo | None:
+    """The command that made the latents, where it lies beside them.
+
+    A command that cannot be read (a later version may know more fields) is in the way only when something of it is
+    needed: then LATENTS_INVALID is raised.
+    """
+    try:
+        return command_beside(command.latents)
+    except EngineError:
+        if command.model is None or command.fps is None:
+            raise
+        return None
 
 
 def frame_rate(command: DecodeLatents, origin: GenerateVideo | None) -> int:
@@ -84,21 +107,22 @@ def frames_of(job: Job, folder: JobFolder, clip: Clip) -> Iterator[FrameStore]:
 
     Windows does not remove a file that the canvas still maps: such a file goes when a later job begins.
     """
-    remove_old_frames(job.jobs_folder)
     store = FrameStore(folder.path, clip.frames, clip.height, clip.width)
     try:
         job.canvas.open(store.pixels, *clip.shape[2:])
+        remove_old_frames(job.jobs_folder, store.path)  # now that the canvas has let go of the last job's
         yield store
     finally:
         with contextlib.suppress(OSError):
             store.delete()
 
 
-def remove_old_frames(jobs_folder: Path) -> None:
-    """Remove frames that earlier jobs could not; those still in use are left alone."""
+def remove_old_frames(jobs_folder: Path, own: Path) -> None:
+    """Remove frames that earlier jobs could not; those still in use, and the job's `own`, are left alone."""
     for file in jobs_folder.glob(f"*/{FILE_NAME}"):
-        with contextlib.suppress(OSError):
-            file.unlink()
+        if file != own:
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def announce(job: Job, folder: JobFolder, clip: Clip, fps: int, plan: DecodePlan, stages: tuple[Stage, ...]) -> None:
@@ -110,12 +134,12 @@ def announce(job: Job, folder: JobFolder, clip: Clip, fps: int, plan: DecodePlan
 def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
     """The encoded prompts; the encoder is gone when this returns."""
     device, dtype = job.device.torch_device, job.device.network_dtype
-    with job.stages.run(Stage.LOAD):
+    config = text_encoder_config(model.files)
+    with job.stages.run(Stage.LOAD, text_encoder_bytes(config, dtype)):
         tokenizer = load_tokenizer(model.files)
-        encoder = load_text_encoder(model.files, device, dtype)
-    job.cancel.raise_if_set()
-    with job.stages.run(Stage.TEXT):
-        texts = encode_prompts(command, tokenizer, encoder, model.transformer.text_len)
+        encoder = load_text_encoder(model.files, device, dtype, job.cancel.raise_if_set)
+    with job.stages.run(Stage.TEXT, encoding_bytes(config, model.transformer.text_len, dtype)):
+        texts = encode_prompts(job, command, tokenizer, encoder, model.transformer.text_len)
     job.cancel.raise_if_set()
     return texts
 
@@ -124,8 +148,9 @@ def sample_latents(job: Job, command: GenerateVideo, model: Model, clip: Clip, t
     """Clean normalised latents [1, z, T, h, w]; the transformer is gone when this returns."""
     release_memory(job.device.torch_device)
     factors = read_factors(model.files.latent_rgb, model.vae.z_dim)
-    with job.stages.run(Stage.SAMPLE) as progress:
-        transformer = load_transformer(model.files, job.device.torch_device, job.device.network_dtype)
+    device, dtype = job.device.torch_device, job.device.network_dtype
+    with job.stages.run(Stage.SAMPLE, sampling_peak(model.transformer, clip.latent_size, dtype)) as progress:
+        transformer = load_transformer(model.files, device, dtype, job.cancel.raise_if_set)
         latents = sample(job, command, transformer, texts, clip.shape, factors, progress)
     if not torch.isfinite(latents).all():
         reason = "its values are not finite"
@@ -133,11 +158,13 @@ def sample_latents(job: Job, command: GenerateVideo, model: Model, clip: Clip, t
     return latents
 
 
-def keep_latents(job: Job, folder: JobFolder, latents: Tensor) -> None:
-    """Put `latents` on disk and say so; from here on they survive anything."""
+def keep_latents(job: Job, folder: JobFolder, latents: Tensor) -> Tensor:
+    """Put `latents` on disk and say so; from here on they survive anything. Returns them in host memory."""
+    latents = latents.cpu()
     job.latents = folder.save_latents(latents)
     job.emit(LatentsSaved(job.latents))
     release_memory(job.device.torch_device)
+    return latents
 
 
 def record_of(job: Job, model: Model, command: Command, origin: Command | None = None) -> JobRecord:

@@ -19,14 +19,15 @@ from engine.weights.load import load_vae
 def decode(job: Job, model: Model, latents: Tensor, plan: DecodePlan, store: FrameStore) -> None:
     """Normalised `latents` [1, z, T, h, w] to the pixels of `store`, which the canvas shows as they come.
 
-    A cancel is noticed before every convolution. The VAE is gone when this returns.
+    The latents are float32 in host memory. A cancel is noticed before every convolution. The VAE is gone when this
+    returns.
     """
     device, dtype = job.device.torch_device, job.device.vae_dtype
     total = plan.strips * plan.chunks
-    with job.stages.run(Stage.DECODE, plan.predicted_peak_bytes) as progress:
-        vae = load_vae(model.files, device, dtype)
+    with job.stages.run(Stage.DECODE, plan.predicted_peak_bytes, plan.budget_bytes) as progress:
+        vae = load_vae(model.files, device, dtype, job.cancel.raise_if_set)
         progress(0, total)
-        blocks = decode_blocks(vae, latents.to(device, dtype), plan, on_layer=job.cancel.raise_if_set)
+        blocks = decode_blocks(vae, latents, plan, on_layer=job.check)
         for done, block in enumerate(blocks, start=1):
             place(job, store, block)
             progress(done, total)
@@ -45,7 +46,8 @@ def encode(job: Job, output: Path, fps: int, store: FrameStore, record: JobRecor
     """The frames of `store` to the MP4 `output`, which appears when it is whole."""
     frames, height, width = store.pixels.shape[:3]
     video, tags = VideoFormat(width, height, fps), {"comment": record.as_json()}
-    with job.stages.run(Stage.ENCODE) as progress, VideoWriter(output, video, tags, job.cancel.raise_if_set) as writer:
+    writer = VideoWriter(output, video, tags, job.cancel.raise_if_set)
+    with job.stages.run(Stage.ENCODE, predicted_peak_bytes=0) as progress, writer:  # no tensors
         for done, frame in enumerate(store.pixels, start=1):
             job.cancel.raise_if_set()
             writer.write(frame)

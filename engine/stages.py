@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.events import Event, Stage, StageFinished, StageProgressed, StageStarted
-from engine.memory.budget import PeakMemory
+from engine.memory.budget import PeakMemory, held_bytes
 
 
 @dataclass(slots=True)
@@ -22,20 +22,29 @@ class Stages:
     peak_bytes: dict[Stage, int] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def run(self, stage: Stage, predicted_peak_bytes: int | None = None) -> Iterator[Callable[[int, int], None]]:
-        """Run the block as `stage`; gives a function that reports progress as done of total."""
+    def run(
+        self, stage: Stage, predicted_peak_bytes: int, budget_bytes: int | None = None
+    ) -> Iterator[Callable[[int, int], None]]:
+        """Run the block as `stage`; gives a function that reports progress as done of total.
+
+        Prediction and budget count the stage's own tensors; they are announced on top of what is held already.
+        """
         self.current = stage
-        self.emit(StageStarted(stage, predicted_peak_bytes))
-        began = time.perf_counter()
-        with PeakMemory(self.device) as peak:
-            yield lambda done, total: self.emit(StageProgressed(stage, done, total))
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+        began, peak = time.perf_counter(), PeakMemory(self.device)
+        try:
+            with peak:
+                held = held_bytes(self.device)
+                budget = None if budget_bytes is None else held + budget_bytes
+                self.emit(StageStarted(stage, held + predicted_peak_bytes, budget))
+                yield lambda done, total: self.emit(StageProgressed(stage, done, total))
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+        finally:
+            self.peak_bytes[stage] = peak.bytes  # also of a stage that failed
         self.seconds[stage] = time.perf_counter() - began
-        self.peak_bytes[stage] = peak.bytes
         self.emit(StageFinished(stage, self.seconds[stage], peak.bytes))
 
     @property
     def highest_peak_bytes(self) -> int:
-        """The largest peak of any stage that has finished."""
+        """The largest peak of any stage."""
         return max(self.peak_bytes.values(), default=0)

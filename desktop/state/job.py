@@ -47,6 +47,7 @@ class StageProgress:
     seconds: float | None = None
     peak_bytes: int | None = None
     predicted_bytes: int | None = None
+    budget_bytes: int | None = None
 
     @property
     def fraction(self) -> float:
@@ -87,8 +88,8 @@ class JobState(QObject):
 
     @property
     def budget_bytes(self) -> int | None:
-        """The memory that the person allowed for decoding, or None when it was left to the planner."""
-        return self.command.decode.budget_bytes if self.command is not None else None
+        """What the running stage is held to, or None when it is held to nothing."""
+        return self.stages[self.stage].budget_bytes if self.is_busy and self.stage is not None else None
 
     def seconds_left(self) -> tuple[float | None, float | None]:
         """Seconds until the running stage and until the job ends; None where unknown."""
@@ -118,7 +119,8 @@ class JobState(QObject):
     @Slot(object)
     def start_stage(self, event: StageStarted) -> None:
         self.stage = event.stage
-        self._of(event.stage).predicted_bytes = event.predicted_peak_bytes
+        progress = self._of(event.stage)
+        progress.predicted_bytes, progress.budget_bytes = event.predicted_peak_bytes, event.budget_bytes
         self._time_left.start_stage(event.stage)
         self.progress_changed.emit()
 
@@ -139,8 +141,6 @@ class JobState(QObject):
     @Slot(object)
     def plan_decode(self, event: DecodePlanned) -> None:
         self.plan = event
-        self._of(Stage.DECODE).predicted_bytes = event.predicted_peak_bytes
-        self.progress_changed.emit()
 
     @Slot(object)
     def save_latents(self, event: LatentsSaved) -> None:
@@ -175,4 +175,7 @@ class JobState(QObject):
 def _kind(command: Command | None, started: JobStarted) -> object:
     """Jobs that are equal in this take about equally long."""
     size = (started.width, started.height, started.frames)
-    return (*size, command.model, command.steps) if isinstance(command, GenerateVideo) else size
+    if not isinstance(command, GenerateVideo):
+        return size
+    is_guided = command.guidance != 1  # without guidance every step runs the model once instead of twice
+    return (*size, command.model, command.steps, is_guided)

@@ -16,7 +16,8 @@ class MemorySample:
     """One reading in bytes; None is "unknown" and never 0.
 
     `card` names the card, or is None where the system's memory is shown and `reason` says why. `ours_bytes` is
-    this process's share, of which torch's allocator has `allocated_bytes` in live tensors and `reserved_bytes` in all.
+    this process's share, of which torch's allocator has `allocated_bytes` in live tensors and `reserved_bytes` in all;
+    `peak_bytes` is the allocator's own maximum since the running stage began.
     """
 
     card: str | None
@@ -26,6 +27,7 @@ class MemorySample:
     ours_bytes: int | None
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
+    peak_bytes: int | None = None
 
     @property
     def live_bytes(self) -> int | None:
@@ -33,14 +35,18 @@ class MemorySample:
         return self.allocated_bytes if self.card is not None else self.ours_bytes
 
     @property
+    def known_ours_bytes(self) -> int:
+        """The larger of what the driver and what torch know to be ours; the driver also counts the CUDA context."""
+        return max(self.ours_bytes or 0, self.reserved_bytes or 0)
+
+    @property
     def others_bytes(self) -> int:
         """What is not known to be ours."""
-        ours = max(self.ours_bytes or 0, self.reserved_bytes or 0)
-        return max(0, self.used_bytes - ours)
+        return max(0, self.used_bytes - self.known_ours_bytes)
 
 
 class MemoryState(QObject):
-    """Latest sample, history, and what the job promised about it."""
+    """Latest sample, history, and the peak of the job that runs or ran last."""
 
     sample_changed = Signal()
 
@@ -49,7 +55,7 @@ class MemoryState(QObject):
         self.sample: MemorySample | None = None
         self.history: deque[MemorySample] = deque(maxlen=HISTORY_SECONDS * SAMPLES_PER_SECOND)
         self.peak_bytes: int | None = None
-        self.base_bytes = 0
+        self._is_measuring = False
 
     @Slot(object)
     def add(self, sample: MemorySample) -> None:
@@ -58,16 +64,19 @@ class MemoryState(QObject):
             self.history.clear()
         self.sample = sample
         self.history.append(sample)
-        if sample.live_bytes is not None:
-            self.peak_bytes = max(self.peak_bytes or 0, sample.live_bytes)
+        live = [each for each in (sample.peak_bytes, sample.live_bytes) if each is not None]
+        if self._is_measuring and live:
+            self.raise_peak(max(live))
         self.sample_changed.emit()
 
     def start_job(self) -> None:
-        """Measure the peak from now. Predictions count the job's tensors, which on a CPU come on top of the process."""
+        """Measure the peak from now."""
         self.peak_bytes = None
-        self.base_bytes = 0
-        if self.sample is not None and self.sample.card is None:
-            self.base_bytes = self.sample.ours_bytes or 0
+        self._is_measuring = True
+
+    def end_job(self) -> None:
+        """Later readings belong to no job."""
+        self._is_measuring = False
 
     def raise_peak(self, peak_bytes: int) -> None:
         """The engine's own maximum, which four readings a second can miss."""

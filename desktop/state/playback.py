@@ -52,7 +52,9 @@ class Playback(QObject):
 
     @Slot(int)
     def seek(self, frame: int) -> None:
-        """Show this frame."""
+        """Show this frame of the clip, if there is one."""
+        if not self.has_clip:
+            return
         self._seconds = (frame + 0.5) / self.fps  # mid-frame, so that rounding cannot fall into the one before
         self._show(frame)
 

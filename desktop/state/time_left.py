@@ -49,7 +49,9 @@ class TimeLeft:
         (began, first), (latest, done, total) = self._first_unit, self._latest
         if done <= first:
             return None
-        return max(0.0, (latest - began) / (done - first) * (total - done) - (now - latest))
+        unit = (latest - began) / (done - first)
+        # A unit that takes longer than the ones before may take up its own time, never that of those to come.
+        return max(0.0, unit * (total - done - 1), unit * (total - done) - (now - latest))
 
     def job_seconds(self, now: float) -> float | None:
         """Seconds until the job ends, or None when no job of this kind has finished yet."""

@@ -97,7 +97,7 @@ class Gauge(QFrame):
         if sample.reserved_bytes is None or sample.allocated_bytes is None:
             self._reserved.hide()
             return
-        idle = max(0, sample.reserved_bytes - sample.allocated_bytes)
+        idle = max(0, sample.known_ours_bytes - sample.allocated_bytes)
         self._reserved.show_figure(self.tr("in reserve"), byte_text(idle), self._bar.colour_of("reserved"))
 
     def _show_promises(self, predicted: int | None, budget: int | None) -> None:

@@ -25,7 +25,7 @@ def segments(sample: MemorySample) -> list[Segment]:
     """What the bar stacks. Without figures from torch our own share is one part; unknown parts are left out."""
     parts = [Segment("others", sample.others_bytes)]
     if sample.allocated_bytes is not None and sample.reserved_bytes is not None:
-        idle = max(0, sample.reserved_bytes - sample.allocated_bytes)
+        idle = max(0, sample.known_ours_bytes - sample.allocated_bytes)
         return [*parts, Segment("allocated", sample.allocated_bytes), Segment("reserved", idle)]
     return [*parts, Segment("allocated", sample.ours_bytes)] if sample.ours_bytes is not None else parts
 
@@ -85,11 +85,11 @@ class GaugeBar(QWidget):
             left += width
 
     def _paint_lines(self, painter: QPainter, sample: MemorySample, bar: QRectF) -> None:
-        base = sample.others_bytes + self._state.base_bytes
+        others = sample.others_bytes
         if self._predicted_bytes is not None:
-            self._paint_line(painter, bar, (base + self._predicted_bytes) / sample.total_bytes, dashed=True)
+            self._paint_line(painter, bar, (others + self._predicted_bytes) / sample.total_bytes, dashed=True)
         if self._budget_bytes is not None:
-            self._paint_line(painter, bar, (base + self._budget_bytes) / sample.total_bytes, dashed=False)
+            self._paint_line(painter, bar, (others + self._budget_bytes) / sample.total_bytes, dashed=False)
 
     def _paint_line(self, painter: QPainter, bar: QRectF, share: float, dashed: bool) -> None:
         x = round(min(max(share, 0.0), 1.0) * (bar.width() - 2)) + 1.0

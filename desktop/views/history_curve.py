@@ -59,13 +59,15 @@ class HistoryCurve(QWidget):
             self._paint_scale(painter, area, top)
         painter.end()
 
-    def _levels(self) -> list[int]:
-        return [sample.live_bytes or 0 for sample in self._state.history]
+    def _levels(self) -> list[tuple[int, int]]:
+        """Our share and how many readings ago, oldest first; readings that do not know it are left out."""
+        newest = len(self._state.history) - 1
+        known = ((newest - index, sample.live_bytes) for index, sample in enumerate(self._state.history))
+        return [(ago, live) for ago, live in known if live is not None]
 
     def _top_bytes(self) -> float:
         """The scale's end: a little above what was used and what is predicted."""
-        predicted = (self._predicted_bytes or 0) + self._state.base_bytes if self._predicted_bytes else 0
-        return round_ceiling(max([predicted, *self._levels()], default=0) * HEADROOM)
+        return round_ceiling(max([self._predicted_bytes or 0, *(live for _, live in self._levels())]) * HEADROOM)
 
     def _paint_ground(self, painter: QPainter, area: QRectF) -> None:
         ground = QPainterPath()
@@ -78,13 +80,13 @@ class HistoryCurve(QWidget):
             painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
 
     def _paint_curve(self, painter: QPainter, area: QRectF, top: float) -> None:
-        levels = self._levels()
         step = area.width() / ((self._state.history.maxlen or 2) - 1)
-        left = area.right() - step * (len(levels) - 1)
         points = [
-            QPointF(left + step * index, area.bottom() - area.height() * level / top)
-            for index, level in enumerate(levels)
+            QPointF(area.right() - step * ago, area.bottom() - area.height() * live / top)
+            for ago, live in self._levels()
         ]
+        if not points:
+            return
         line = QPainterPath(points[0])
         for point in points[1:]:
             line.lineTo(point)
@@ -107,7 +109,7 @@ class HistoryCurve(QWidget):
     def _paint_prediction(self, painter: QPainter, area: QRectF, top: float) -> None:
         if self._predicted_bytes is None:
             return
-        y = area.bottom() - area.height() * (self._predicted_bytes + self._state.base_bytes) / top
+        y = area.bottom() - area.height() * self._predicted_bytes / top
         pen = QPen(QColor(self._colours.text), 1.25)
         pen.setDashPattern([3, 3])
         painter.setPen(pen)

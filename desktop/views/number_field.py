@@ -1,4 +1,4 @@
-"""How fields for numbers look: typed or wheeled, without buttons; UI thread."""
+"""How fields for numbers look: typed, or wheeled while they have the focus, without buttons; UI thread."""
 
 from typing import TypeVar
 

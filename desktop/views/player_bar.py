@@ -1,11 +1,12 @@
 """Play, pause and scrub under the picture; UI thread."""
 
-from PySide6.QtCore import QSize, Qt, Slot
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QSlider, QToolButton, QWidget
+from PySide6.QtCore import QSize, Slot
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QToolButton, QWidget
 
 from desktop.icons import icon
 from desktop.state.playback import Playback
 from desktop.theme import Colours
+from desktop.views.seek_slider import SeekSlider
 
 
 class PlayerBar(QWidget):
@@ -18,7 +19,7 @@ class PlayerBar(QWidget):
         self._play = QToolButton()
         self._play.setFixedSize(32, 32)
         self._play.setIconSize(QSize(18, 18))
-        self._scrub = QSlider(Qt.Orientation.Horizontal)
+        self._scrub = SeekSlider()
         self._scrub.setAccessibleName(self.tr("Frame"))
         self._time = QLabel()
         self._time.setProperty("role", "dim")
@@ -58,7 +59,9 @@ class PlayerBar(QWidget):
         has_clip = self._playback.has_clip
         self._play.setEnabled(has_clip)
         self._scrub.setEnabled(has_clip)
+        self._scrub.blockSignals(True)  # a shorter range moves the handle, which is nobody's wish to seek
         self._scrub.setRange(0, max(0, self._playback.frame_count - 1))
+        self._scrub.blockSignals(False)
         self._show_frame()
         self._show_playing()
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -11,6 +13,7 @@ from PySide6.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QSlider,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
@@ -25,6 +28,7 @@ from desktop.views.number_field import number_field
 from desktop.views.seed_row import SeedRow
 from desktop.views.size_row import SizeRow
 from desktop.views.slider_row import LABEL_WIDTH, SliderRow
+from desktop.views.wheel_guard import WheelGuard
 from desktop.words import failure_text
 
 PANEL_WIDTH = 344
@@ -45,6 +49,7 @@ class PromptPanel(QFrame):
         self._state, self._colours = state, colours
         self._make_fields()
         self._lay_out()
+        self._guard_from_wheel()
         self._connect()
         self.show_values()
 
@@ -142,6 +147,12 @@ class PromptPanel(QFrame):
         row.addWidget(self._budget, 1)
         return holder
 
+    def _guard_from_wheel(self) -> None:
+        guard = WheelGuard(self)
+        for kind in (QAbstractSpinBox, QSlider, QComboBox):
+            for widget in self.findChildren(kind):
+                guard.watch(widget)
+
     def _connect(self) -> None:
         self._prompt.textChanged.connect(self._take_words)
         self._negative.textChanged.connect(self._take_words)
@@ -192,6 +203,12 @@ class PromptPanel(QFrame):
         """Put the cursor into the prompt, behind what is written."""
         self._prompt.setFocus()
         self._prompt.moveCursor(self._prompt.textCursor().MoveOperation.End)
+
+    def take_typed(self) -> None:
+        """Take a number that is still being typed, as leaving its field would."""
+        field = self.focusWidget()
+        if isinstance(field, QAbstractSpinBox):
+            field.interpretText()
 
     def _show_problem(self) -> None:
         problem = self._state.problem()

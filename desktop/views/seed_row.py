@@ -33,8 +33,9 @@ class SeedRow(QWidget):
         self._reroll.clicked.connect(self.reroll_requested)
 
     def show_seed(self, seed: int) -> None:
-        """Show this seed, unless it is what the field says already."""
-        if self._field.text() != str(seed) and not (seed == 0 and not self._field.text()):
+        """Show this seed, unless the field says it already: emptied while it is edited, it says 0."""
+        is_emptied = self._field.hasFocus() and not self._field.text()
+        if self._field.text() != str(seed) and not (seed == 0 and is_emptied):
             self._field.setText(str(seed))
 
     def paint_in(self, colours: Colours) -> None:
@@ -58,10 +59,13 @@ class SeedRow(QWidget):
 
 
 class _SeedValidator(QValidator):
-    """Whole numbers that the engine takes."""
+    """Whole numbers that the engine takes; a field that is left empty says 0."""
 
     def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
         if not text:
             return QValidator.State.Intermediate, text, position
         valid = text.isascii() and text.isdecimal() and int(text) <= LARGEST_SEED
         return (QValidator.State.Acceptable if valid else QValidator.State.Invalid), text, position
+
+    def fixup(self, text: str) -> str:
+        return text or "0"

@@ -29,12 +29,14 @@ class DecodePlan(Cut):
     """A cut and what it costs. Bytes are live tensor bytes; the peak includes the decoder's weights.
 
     predicted_peak_bytes: on the card. host_bytes: what waits outside it, the stem's output and far caches.
-    tflop: of the whole decode. ratio_to_untiled: its operations over those of decoding whole.
+    budget_bytes: what the peak was held to. tflop: of the whole decode. ratio_to_untiled: its operations over those
+    of decoding whole.
     """
 
     latent_height: int
     predicted_peak_bytes: int
     host_bytes: int
+    budget_bytes: int | None
     tflop: float
     ratio_to_untiled: float
 
@@ -52,14 +54,36 @@ class _Candidate:
         return cost.flop / FLOP_PER_SECOND + moved + SECONDS_PER_STEP * self.cut.strips * self.cut.chunks
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a plan has to stay below; None is no limit."""
+
+    card_bytes: int | None
+    host_bytes: int | None
+    one_memory: bool
+
+    def fits_card(self, cost: CutCost) -> bool:
+        return self.card_bytes is None or cost.peak_bytes <= self.card_bytes
+
+    def needed_on_host(self, cost: CutCost) -> int:
+        return cost.host_bytes + (cost.peak_bytes if self.one_memory else 0)
+
+    def fits_host(self, cost: CutCost) -> bool:
+        return self.host_bytes is None or self.needed_on_host(cost) <= self.host_bytes
+
+
 def plan(
     latent_shape: tuple[int, int, int],
     config: VideoVaeConfig,
     dtype: torch.dtype,
     settings: DecodeSettings,
     host_bytes_available: int | None = None,
+    *,
+    one_memory: bool = False,
 ) -> DecodePlan:
     """The fastest cut for latents of `latent_shape` (T, h, w) that keeps to `settings` and to both memories.
+
+    With `one_memory`, as on a CPU, what is planned for the card has to find room in host memory too.
 
     Raises EngineError(INVALID_SETTING) for a strip or chunk below one, EngineError(NO_PLAN_FITS) with the budget
     and the smallest budget that would do.
@@ -67,11 +91,12 @@ def plan(
     _check(settings)
     cuts = _cuts(latent_shape, config, settings)
     candidates = [_Candidate(cut, cut_cost(cut, latent_shape[2], config, dtype)) for cut in cuts]
-    fitting = [c for c in candidates if _fits(c.cost, settings.budget_bytes, host_bytes_available)]
+    limits = _Limits(settings.budget_bytes, host_bytes_available, one_memory)
+    fitting = [c for c in candidates if limits.fits_card(c.cost) and limits.fits_host(c.cost)]
     if not fitting:
-        raise _no_plan(candidates, settings.budget_bytes, host_bytes_available)
+        raise _no_plan(candidates, limits)
     best = min(fitting, key=lambda c: (c.seconds, c.cost.peak_bytes))
-    return _as_plan(best, latent_shape, config, dtype)
+    return _as_plan(best, latent_shape, config, dtype, settings.budget_bytes)
 
 
 def _check(settings: DecodeSettings) -> None:
@@ -117,23 +142,22 @@ def _order_choices(mode: DecodeMode, *, whole: bool) -> tuple[tuple[DecodeOrder,
             return frame_major
 
 
-def _fits(cost: CutCost, budget_bytes: int | None, host_bytes: int | None) -> bool:
-    return (budget_bytes is None or cost.peak_bytes <= budget_bytes) and (
-        host_bytes is None or cost.host_bytes <= host_bytes
-    )
-
-
-def _no_plan(candidates: list[_Candidate], budget_bytes: int | None, host_bytes: int | None) -> EngineError:
+def _no_plan(candidates: list[_Candidate], limits: _Limits) -> EngineError:
     """The error that names the smallest budget that would do, or what host memory is missing."""
-    in_host = [c for c in candidates if _fits(c.cost, None, host_bytes)]
-    if in_host and budget_bytes is not None:
-        smallest = min(c.cost.peak_bytes for c in in_host)
-        return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=budget_bytes, smallest_bytes=smallest)
-    smallest = min(c.cost.host_bytes for c in candidates)
-    return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=host_bytes or 0, smallest_bytes=smallest)
+    in_host = [c.cost.peak_bytes for c in candidates if limits.fits_host(c.cost)]
+    if in_host and limits.card_bytes is not None:
+        return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=limits.card_bytes, smallest_bytes=min(in_host))
+    smallest = min(limits.needed_on_host(c.cost) for c in candidates)
+    return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=limits.host_bytes or 0, smallest_bytes=smallest)
 
 
-def _as_plan(best: _Candidate, shape: tuple[int, int, int], config: VideoVaeConfig, dtype: torch.dtype) -> DecodePlan:
+def _as_plan(
+    best: _Candidate,
+    shape: tuple[int, int, int],
+    config: VideoVaeConfig,
+    dtype: torch.dtype,
+    budget_bytes: int | None,
+) -> DecodePlan:
     cut = best.cut
     whole = Cut(cut.latent_frames, cut.height, DecodeOrder.FRAME_MAJOR, cut.height, 1, caches_on_host=False)
     untiled = cut_cost(whole, shape[2], config, dtype)
@@ -142,6 +166,7 @@ def _as_plan(best: _Candidate, shape: tuple[int, int, int], config: VideoVaeConf
         latent_height=shape[1],
         predicted_peak_bytes=best.cost.peak_bytes,
         host_bytes=best.cost.host_bytes,
+        budget_bytes=budget_bytes,
         tflop=best.cost.flop / 1e12,
         ratio_to_untiled=best.cost.flop / untiled.flop,
     )

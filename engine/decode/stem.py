@@ -49,6 +49,8 @@ def run_stem(vae: VideoVae, latents: Tensor, on_layer: Callable[[], None]) -> St
             at = slice(t, t + 1)
             x = frames.load(at, slice(None)) if depth else vae.denormalise(latents[:, :, at]).to(like)
             frames.store(t, stage(x, _step(t, count, height, time, on_layer)))
+    if like.is_cuda:  # what follows reads the frames on the host, where copies may still be arriving
+        torch.cuda.current_stream(like.device).synchronize()
     return frames
 
 

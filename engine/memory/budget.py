@@ -16,6 +16,13 @@ import torch
 SAMPLE_SECONDS = 0.02
 
 
+def held_bytes(device: torch.device) -> int:
+    """What is held now, as `PeakMemory` measures it: live tensors on a card, this process's memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return int(psutil.Process().memory_info().rss)
+
+
 class PeakMemory:
     """`with PeakMemory(device) as peak: ...`, then `peak.bytes`. Nested use is not supported on CUDA."""
 

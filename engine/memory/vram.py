@@ -21,6 +21,7 @@ class VramReason(StrEnum):
     DRIVER_MISMATCH = "driver_mismatch"
     NO_PERMISSION = "no_permission"
     NO_CARD = "no_card"
+    NOT_USED = "not_used"  # a card is there, but torch was built without CUDA or is kept from the card
     CARD_LOST = "card_lost"
     DRIVER_ERROR = "driver_error"
 

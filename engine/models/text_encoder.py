@@ -6,6 +6,7 @@ Written from the formulas of the official ``wan/modules/t5.py``; parameter names
 B batch, L tokens, N heads, D channels of a head, E channels of a token.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
 
@@ -143,10 +144,15 @@ class TextEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm = RmsNorm(config.dim, config.eps)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """ids [B, L] integers, mask [B, L] nonzero for real tokens, to features [B, L, E]."""
+    def forward(self, ids: Tensor, mask: Tensor, on_block: Callable[[int], None] | None = None) -> Tensor:
+        """ids [B, L] integers, mask [B, L] nonzero for real tokens, to features [B, L, E].
+
+        `on_block(i)` is called after block i; what it raises leaves this call.
+        """
         real = mask.bool()
         x = self.token_embedding(ids)  # [B, L, E]
-        for block in self.blocks:
+        for i, block in enumerate(self.blocks):
             x = block(x, real[:, None, None])
+            if on_block is not None:
+                on_block(i)
         return self.norm(x).masked_fill(~real[:, :, None], 0)

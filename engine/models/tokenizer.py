@@ -20,6 +20,11 @@ class Tokenizer:
         """Raises OSError or RuntimeError when `spiece_path` is no SentencePiece model."""
         self._pieces = SentencePieceProcessor(model_file=str(spiece_path))
 
+    @property
+    def size(self) -> int:
+        """How many ids there are."""
+        return int(self._pieces.vocab_size())
+
     def encode(self, prompt: str, max_tokens: int) -> list[int]:
         """Ids of the cleaned prompt, at most `max_tokens` of them; the last is always `</s>`."""
         ids: list[int] = self._pieces.encode(clean_prompt(prompt))

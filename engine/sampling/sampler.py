@@ -19,25 +19,25 @@ from engine.sampling.solvers import Past, predicted_x0, step_of
 NO_GUIDANCE = 1.0
 
 
-def encode_prompt(prompt: str, tokenizer: Tokenizer, encoder: TextEncoder, text_len: int) -> Tensor:
+def encode_prompt(job: Job, prompt: str, tokenizer: Tokenizer, encoder: TextEncoder, text_len: int) -> Tensor:
     """`prompt` as the rows that the transformer attends to: [1, text_len, C], zero after the last token.
 
     Only the true tokens are encoded: a mask would hide the padding anyway, and short prompts are the rule.
     """
     device = next(encoder.parameters()).device
     ids = torch.tensor([tokenizer.encode(prompt, text_len)], device=device)  # [1, L]
-    rows = encoder(ids, torch.ones_like(ids))  # [1, L, C]
+    rows = encoder(ids, torch.ones_like(ids), on_block=lambda _: job.check())  # [1, L, C]
     return torch.nn.functional.pad(rows, (0, 0, 0, text_len - rows.shape[1]))
 
 
 def encode_prompts(
-    command: GenerateVideo, tokenizer: Tokenizer, encoder: TextEncoder, text_len: int
+    job: Job, command: GenerateVideo, tokenizer: Tokenizer, encoder: TextEncoder, text_len: int
 ) -> tuple[Tensor, Tensor | None]:
     """The prompt, and the negative prompt unless guidance 1 leaves it without effect."""
-    text = encode_prompt(command.prompt, tokenizer, encoder, text_len)
+    text = encode_prompt(job, command.prompt, tokenizer, encoder, text_len)
     if command.guidance == NO_GUIDANCE:
         return text, None
-    return text, encode_prompt(command.negative_prompt, tokenizer, encoder, text_len)
+    return text, encode_prompt(job, command.negative_prompt, tokenizer, encoder, text_len)
 
 
 def sample(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from engine.commands import Solver
 
 TRAINING_TIMES = 1000
-UNIPC_FIRST_LEVEL = 1 - 1 / TRAINING_TIMES
+# 0.999 as float32 holds it: the official code takes it through a float32 tensor, and times are cut to integers.
+UNIPC_FIRST_LEVEL = 0.9990000128746033
 
 
 @dataclass(frozen=True, slots=True)

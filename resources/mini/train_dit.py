@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
 from engine.models.tokenizer import Tokenizer
@@ -86,7 +87,7 @@ def flow_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Ten
     level = NOISE_SHIFT * level / (1 + (NOISE_SHIFT - 1) * level)
     noise = torch.randn(batch.latents.shape, generator=generator)
     noisy = torch.lerp(batch.latents, noise, level.view(-1, 1, 1, 1, 1))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         velocity = model(noisy, 1000 * level, batch.ids, batch.mask)
     return F.mse_loss(velocity.float(), noise - batch.latents)
 
@@ -113,6 +114,7 @@ class RunningAverage:
 def train_dit(rank: int, seconds: float, clips_folder: Path, spiece: Path, checkpoint: Path, seed: int) -> None:
     """Train for `seconds`, one process of several; the averaged weights go to `checkpoint`, from which it goes on."""
     torch.manual_seed(seed)
+    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # plain attention in bfloat16: a third faster here
     model, tokenizer, clips = TextToVideo(), Tokenizer(spiece), Clips.load(clips_folder)
     if checkpoint.exists():
         model.load_state_dict(torch.load(checkpoint, weights_only=True))

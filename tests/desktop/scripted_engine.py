@@ -27,6 +27,8 @@ from engine.events import (
 
 Emit = Callable[[Event], None]
 MIB = 1 << 20
+HELD = 500 * MIB  # what the process takes before a stage begins
+BUDGET = 1024 * MIB
 
 
 @dataclass
@@ -67,6 +69,8 @@ class ScriptedEngine:
             return
         size = (command.width, command.height, command.frames, command.fps)
         emit(JobStarted(self.folder, *size, tuple(Stage)))
+        strips = -(-command.height // self.script.strip_rows)
+        emit(DecodePlanned("strip_major", self.script.strip_rows, strips, 1, 140 * MIB, 20 * MIB, BUDGET))
         canvas.open(
             np.zeros((command.frames, command.height, command.width, 4), np.uint8),
             (command.frames - 1) // 4 + 1,
@@ -88,12 +92,12 @@ class ScriptedEngine:
         emit(JobFinished(command.output, 41.2, 640 * MIB))
 
     def _quick_stage(self, stage: Stage, emit: Emit, cancel: CancelFlag) -> None:
-        emit(StageStarted(stage, 90 * MIB))
+        emit(StageStarted(stage, HELD + 90 * MIB))
         self._wait(self.script.sample_seconds, cancel)
         emit(StageFinished(stage, 0.4, 500 * MIB))
 
     def _sample(self, command: GenerateVideo, clip: np.ndarray, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
-        emit(StageStarted(Stage.SAMPLE, 220 * MIB))
+        emit(StageStarted(Stage.SAMPLE, HELD + 220 * MIB))
         noise = np.random.default_rng(0).integers(0, 255, canvas.preview.shape).astype(np.float32)
         for step in range(1, command.steps + 1):
             self._wait(self.script.sample_seconds, cancel)
@@ -105,9 +109,8 @@ class ScriptedEngine:
         emit(StageFinished(Stage.SAMPLE, 9.0, 610 * MIB))
 
     def _decode(self, clip: np.ndarray, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
-        emit(StageStarted(Stage.DECODE))
+        emit(StageStarted(Stage.DECODE, HELD + 140 * MIB, HELD + BUDGET))
         strips = range(0, clip.shape[1], self.script.strip_rows)
-        emit(DecodePlanned("strip_major", self.script.strip_rows, len(strips), 1, 140 * MIB, 20 * MIB))
         chunks = [0, *range(1, len(clip), 4)]
         steps = [(row, chunk) for row in strips for chunk in chunks]
         if self.script.frame_major:
@@ -122,7 +125,7 @@ class ScriptedEngine:
         emit(StageFinished(Stage.DECODE, 6.0, 640 * MIB))
 
     def _encode(self, command: GenerateVideo, emit: Emit, cancel: CancelFlag) -> None:
-        emit(StageStarted(Stage.ENCODE, 30 * MIB))
+        emit(StageStarted(Stage.ENCODE, HELD))
         for done in range(1, command.frames + 1):
             self._wait(self.script.strip_seconds / 4, cancel)
             emit(StageProgressed(Stage.ENCODE, done, command.frames))

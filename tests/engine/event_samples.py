@@ -20,8 +20,8 @@ from engine.events import (
 LATENTS = Path("/l/latents.safetensors")
 EVENTS: tuple[Event, ...] = (
     JobStarted(Path("/l"), 256, 256, 33, 16, (Stage.LOAD, Stage.SAMPLE)),
-    DecodePlanned("strip_major", 32, 8, 1, 5 * 2**20, 0),
-    StageStarted(Stage.SAMPLE),
+    DecodePlanned("strip_major", 32, 8, 1, 5 * 2**20, 0, None),
+    StageStarted(Stage.SAMPLE, 2**20),
     StageProgressed(Stage.SAMPLE, 1, 20),
     StageFinished(Stage.SAMPLE, 1.5, 3 * 2**30),
     LatentsSaved(LATENTS),

@@ -89,7 +89,7 @@ def test_a_terminal_gets_a_bar_with_the_time_left() -> None:
     seconds = iter([0.0, 10.0])
     terminal = Terminal()
     line = ProgressLine(terminal, clock=lambda: next(seconds))
-    line.show(StageStarted(Stage.SAMPLE))
+    line.show(StageStarted(Stage.SAMPLE, 2**20))
     line.show(StageProgressed(Stage.SAMPLE, 5, 20))
     last = terminal.getvalue().rsplit("\r", 1)[1]
     assert "[######------------------] 5/20  30 s left" in last

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from engine.commands import DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver, from_json
 from engine.errors import ErrorCode
@@ -150,7 +151,7 @@ def test_latents_can_be_decoded_again(command: GenerateVideo, tmp_path: Path) ->
     run = Run(command, tmp_path / "jobs")
     run()
     path = next(event.path for event in run.events if isinstance(event, LatentsSaved))
-    again = DecodeLatents(path, tmp_path / "again.mp4", command.model)
+    again = DecodeLatents(path, tmp_path / "again.mp4")  # with the model that the command beside them names
     second = Run(again, tmp_path / "jobs")
     assert isinstance(second(), JobFinished)
     assert np.array_equal(run.canvas.pixels, second.canvas.pixels)
@@ -160,6 +161,45 @@ def test_latents_can_be_decoded_again(command: GenerateVideo, tmp_path: Path) ->
     assert from_json(json.dumps(comment["command"])) == again
     assert from_json(json.dumps(comment["origin"])) == command
     assert second.canvas.preview[..., :3].std() > 1
+
+
+def test_a_command_of_a_later_version_is_in_nobodys_way(command: GenerateVideo, tmp_path: Path) -> None:
+    latents_of(command, tmp_path / "jobs")
+    path = next((tmp_path / "jobs").glob("*/latents.safetensors"))
+    beside = path.with_name("command.json")
+    beside.write_text(json.dumps(json.loads(beside.read_text("utf-8")) | {"mood": "bright"}), "utf-8")
+    again = DecodeLatents(path, tmp_path / "again.mp4")
+    assert_failed(Run(again, tmp_path / "jobs")(), ErrorCode.LATENTS_INVALID)
+    told = dataclasses.replace(again, model=command.model, fps=16)
+    assert isinstance(Run(told, tmp_path / "jobs")(), JobFinished)
+
+
+def test_networks_that_do_not_fit_are_refused_before_anything_is_loaded(
+    command: GenerateVideo, tmp_path: Path
+) -> None:
+    short_text = build_tiny_model(tmp_path / "text", dataclasses.replace(TRANSFORMER, text_dim=64))
+    shutil.copy(command.model / "models_t5_umt5.safetensors", short_text)
+    broken_vae = build_tiny_model(tmp_path / "vae")
+    tensors = load_file(broken_vae / "Wan2.1_VAE.safetensors")
+    tensors["decoder.head.2.bias"] = torch.zeros(4)
+    save_file(tensors, broken_vae / "Wan2.1_VAE.safetensors")
+    for model, reason in ((short_text, "the transformer takes 64"), (broken_vae, "decoder.head.2.bias")):
+        run = Run(dataclasses.replace(command, model=model), tmp_path / "jobs")
+        end = assert_failed(run(), ErrorCode.MODEL_INVALID)
+        assert reason in str(end.details["reason"])
+        assert len(run.events) == 1
+
+
+def test_every_stage_says_before_it_starts_what_it_will_take(command: GenerateVideo, tmp_path: Path) -> None:
+    budget = DecodeSettings(budget_bytes=2**28)
+    run = Run(dataclasses.replace(command, decode=budget), tmp_path / "jobs")
+    run()
+    started = {event.stage: event for event in run.events if isinstance(event, StageStarted)}
+    assert all(event.predicted_peak_bytes > 2**26 for event in started.values()), "a process with torch in it"
+    held = started[Stage.DECODE].budget_bytes
+    assert held is not None
+    assert started[Stage.DECODE].predicted_peak_bytes < held
+    assert {stage for stage, event in started.items() if event.budget_bytes is not None} == {Stage.DECODE}
 
 
 def test_decoded_latents_keep_their_frame_rate(command: GenerateVideo, tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ def test_host_memory_is_a_limit_too() -> None:
     assert int(refused.value.details["smallest_bytes"]) > 0.5 * GIB
 
 
+def test_one_memory_holds_both_sides_of_a_plan() -> None:
+    for gib in (3, 4, 8):
+        made = plan(HD_61, FULL, torch.float32, DecodeSettings(), int(gib * GIB), one_memory=True)
+        assert made.predicted_peak_bytes + made.host_bytes <= gib * GIB
+    with pytest.raises(EngineError) as refused:
+        plan(HD_61, FULL, torch.float32, DecodeSettings(), GIB, one_memory=True)
+    smallest = int(refused.value.details["smallest_bytes"])
+    assert plan(HD_61, FULL, torch.float32, DecodeSettings(), smallest, one_memory=True)
+
+
 def test_long_clips_do_not_need_more_of_the_card() -> None:
     settings = DecodeSettings(DecodeMode.STRIP_MAJOR, 16, 1)
     short, long = (plan((t, 90, 160), FULL, torch.bfloat16, settings) for t in (16, 256))

@@ -54,6 +54,12 @@ def test_euler_levels_start_at_pure_noise() -> None:
     assert schedule.timesteps == pytest.approx([1000 * sigma for sigma in schedule.sigmas[:-1]])
 
 
+def test_times_are_cut_from_levels_that_went_through_float32() -> None:
+    """The official code's first level is 0.999 in float32; without a shift, exact 0.999 is cut one lower at places."""
+    assert 888.0 in unipc_schedule(9, 1.0).timesteps
+    assert 887.0 not in unipc_schedule(9, 1.0).timesteps
+
+
 def test_unipc_walks_like_the_official_solver() -> None:
     schedule, x, past = unipc_schedule(5, 5.0), torch.tensor([1.0, -0.5, 0.25]), Past()
     for index, expected in enumerate(TOY_UNIPC):

@@ -60,7 +60,8 @@ def test_the_example_of_the_issue() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("steps", 0), ("guidance", -1.0), ("guidance", float("nan")), ("shift", 0.0), ("seed", -1), ("seed", 2**63),
+    [("steps", 0), ("guidance", -1.0), ("guidance", float("nan")), ("guidance", 1e9), ("shift", 0.0), ("shift", 1e14),
+     ("shift", float("nan")), ("seed", -1), ("seed", 2**63),
      ("fps", 0), ("fps", 1000)],
 )  # fmt: skip
 def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
