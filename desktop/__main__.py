@@ -2,10 +2,17 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from desktop.app import App
+
+INTERRUPTS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # no system has all of them
 SWITCH_INTERVAL_SECONDS = 0.001  # a busy engine thread gives the interpreter back to the window this often
 
 
@@ -55,18 +62,36 @@ def run(options: argparse.Namespace) -> int:
     qt_app.setApplicationName("Tessera")
     prompt, problem = open_prompt(options.model or EMBEDDED_MODEL)
     app = App(qt_app, load_engine, prompt, Settings(QSettings()))
+    close_on_interrupt(app)
     app.start()
     if problem is not None:
         app.show_problem(problem)
-    if options.demo:
-        Demo(app, DemoOptions(options.output, options.quit_when_done, options.screenshot)).start()
+    demo = Demo(app, DemoOptions(options.output, options.quit_when_done, options.screenshot)) if options.demo else None
+    if demo is not None:
+        demo.start()
     exit_code = qt_app.exec()
     if not app.shut_down():
         # A thread that still runs would abort the process in Qt's destructors.
         print("the engine did not stop in time", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
-    return exit_code
+    return exit_code if demo is None else demo.exit_code
+
+
+def close_on_interrupt(app: "App") -> None:
+    """Stop and close without asking when the terminal or the system wants the program to end.
+
+    Python runs the handler between two of its own lines, which the beat of the picture brings sixty times a second.
+    """
+    from PySide6.QtCore import QTimer
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        QTimer.singleShot(0, app.stop_and_close)  # not here: the line may be one of a slot that works on the same
+
+    for name in INTERRUPTS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, stop)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The object graph of the window and what connects it; UI thread, which also starts and ends the other two."""
 
+from pathlib import Path
+
 from PySide6.QtCore import QObject, Qt, QTimer, Slot
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QApplication, QMessageBox
@@ -18,7 +20,7 @@ from desktop.state.prompt import PromptState
 from desktop.theme import Appearance, Theme
 from desktop.threads import Threads
 from desktop.views.main_window import MainWindow
-from desktop.words import failure_text
+from desktop.words import engine_failure_text, failure_text
 from desktop.worker import LoadEngine
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
@@ -45,7 +47,7 @@ class App(QObject):
         self.bridge = EngineBridge(cancel, self)
         self.threads = Threads(load, canvas, cancel, self.bridge)
         self.window = MainWindow(prompt, self.job, self.memory, self.images, self.playback, self.theme)
-        self._is_closing = False
+        self._is_engine_broken = self._is_closing = False
         self._stop_timer = QTimer(self)
         self._stop_timer.setSingleShot(True)
         self._stop_timer.setInterval(STOP_TIMEOUT_MS)
@@ -97,6 +99,8 @@ class App(QObject):
         bridge.job_failed.connect(self._show_failure)
         self.threads.monitor.sampled.connect(self.memory.add)
         self.threads.worker.engine_loaded.connect(self.window.progress.show_engine_loaded)
+        self.threads.worker.engine_failed.connect(self.window.progress.show_engine_failed)
+        self.threads.worker.engine_failed.connect(self._show_engine_failure)
 
     def _connect_views(self) -> None:
         window = self.window
@@ -116,7 +120,6 @@ class App(QObject):
         slots = {
             ActionName.GENERATE: self.generate,
             ActionName.CANCEL: self.cancel,
-            ActionName.PLAY: self.playback.toggle,
             ActionName.STEP_BACK: self.step_back,
             ActionName.STEP_ON: self.step_on,
             ActionName.REROLL: self.prompt.reroll_seed,
@@ -133,16 +136,31 @@ class App(QObject):
     @Slot()
     def generate(self) -> None:
         """Begin the job that the panel describes."""
+        self.window.panel.take_typed()
         if self.job.is_busy or not self.prompt.has_prompt or self.prompt.problem() is not None:
             return
-        values = self.prompt.values
+        try:
+            output = self.new_output()
+        except EngineError as error:
+            self.show_problem(error)
+            return
+        self.submit(self.prompt.command(output))
+
+    def new_output(self) -> Path:
+        """Where the next video goes, in a folder that is there. Raises OUTPUT_NOT_WRITABLE."""
+        values, folder = self.prompt.values, self._video_folder()
+        try:
+            return new_video_path(folder, values.prompt, values.seed)
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+
+    def _video_folder(self) -> Path:
         folder = self.settings.video_folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            self.show_problem(EngineError(ErrorCode.OUTPUT_NOT_WRITABLE, path=str(folder), reason=str(error)))
-            return
-        self.submit(self.prompt.command(new_video_path(folder, values.prompt, values.seed)))
+            raise _not_writable(folder, error) from error
+        return folder
 
     @Slot()
     def cancel(self) -> None:
@@ -154,6 +172,7 @@ class App(QObject):
     @Slot()
     def decode_again(self) -> None:
         """Go on from the latents that a failed job left behind."""
+        self.window.panel.take_typed()
         command, latents = self.job.command, self.job.latents
         if command is not None and latents is not None:
             self.submit(DecodeLatents(latents, command.output, command.model, decode=self.prompt.decode_settings()))
@@ -167,8 +186,10 @@ class App(QObject):
     @Slot()
     def open_video_folder(self) -> None:
         """Open the folder that new videos go to."""
-        self.settings.video_folder.mkdir(parents=True, exist_ok=True)
-        show_in_folder(self.settings.video_folder)
+        try:
+            show_in_folder(self._video_folder())
+        except EngineError as error:
+            self.show_problem(error)
 
     @Slot()
     def step_back(self) -> None:
@@ -204,17 +225,18 @@ class App(QObject):
         stay = question.addButton(self.tr("Keep working"), QMessageBox.ButtonRole.RejectRole)
         question.setDefaultButton(stay)
         question.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        stop.clicked.connect(self._stop_and_close)
+        stop.clicked.connect(self.stop_and_close)
         question.open()
 
     @Slot()
-    def _stop_and_close(self) -> None:
+    def stop_and_close(self) -> None:
+        """Stop the job, if there is one, and close without asking."""
         if not self.job.is_busy:
             self._close_now()
-            return
-        self._is_closing = True
-        self.cancel()
-        self._stop_timer.start()
+        elif not self._is_closing:
+            self._is_closing = True
+            self.cancel()
+            self._stop_timer.start()
 
     @Slot()
     def _close_now(self) -> None:
@@ -241,7 +263,18 @@ class App(QObject):
     def _raise_peak(self, event: StageFinished) -> None:
         self.memory.raise_peak(event.peak_bytes)
 
+    @Slot(str)
+    def _show_engine_failure(self, technical: str) -> None:
+        self._is_engine_broken = True
+        self.window.error_bar.show_failure(engine_failure_text(), technical, can_decode=False)
+
     @Slot(object)
     def _show_failure(self, event: JobFailed) -> None:
         text = failure_text(event.code, event.details, event.latents)
+        if self._is_engine_broken:
+            text = engine_failure_text()
         self.window.error_bar.show_failure(text, event.technical, can_decode=event.latents is not None)
+
+
+def _not_writable(path: Path, error: OSError) -> EngineError:
+    return EngineError(ErrorCode.OUTPUT_NOT_WRITABLE, path=str(path), reason=error.strerror or str(error))

@@ -7,7 +7,8 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QObject, QTimer, Slot
 
 from desktop.app import App
-from desktop.words import failure_text
+from desktop.words import Details, failure_text
+from engine.errors import EngineError, ErrorCode
 from engine.events import JobCancelled, JobFailed, JobFinished
 
 PROMPT = "a red ball bouncing on a blue background"
@@ -25,13 +26,13 @@ class DemoOptions:
 
 
 class Demo(QObject):
-    """Starts the job once the window stands, and reports how it ended."""
+    """Starts the job once the window stands, and reports how it ended; `exit_code` is 0 once the video is complete."""
 
     def __init__(self, app: App, options: DemoOptions) -> None:
         super().__init__(app)
         self._app = app
         self._options = options
-        self._exit_code = 0
+        self.exit_code = 1
         app.bridge.job_finished.connect(self._finish)
         app.bridge.job_cancelled.connect(self._end_cancelled)
         app.bridge.job_failed.connect(self._fail)
@@ -40,10 +41,14 @@ class Demo(QObject):
         """Fill in the panel and press the button, so to speak."""
         prompt = self._app.prompt
         prompt.change(replace(prompt.values, prompt=PROMPT, seed=SEED))
-        if self._options.output is None:
-            self._app.generate()
+        try:
+            output = self._options.output or self._app.new_output()
+        except EngineError as error:
+            self._app.show_problem(error)
+            self._tell(error.code, error.details, None, str(error))
+            self._end(1)
         else:
-            self._app.submit(prompt.command(self._options.output.absolute()))
+            self._app.submit(prompt.command(output.absolute()))
 
     @Slot(object)
     def _finish(self, event: JobFinished) -> None:
@@ -57,18 +62,25 @@ class Demo(QObject):
 
     @Slot(object)
     def _fail(self, event: JobFailed) -> None:
-        text = failure_text(event.code, event.details, event.latents)
-        print(f"{text.title} {text.advice}\n{event.technical}", file=sys.stderr)
+        self._tell(event.code, event.details, event.latents, event.technical)
         self._end(1)
 
+    def _tell(self, code: ErrorCode, details: Details, latents: Path | None, technical: str) -> None:
+        text = failure_text(code, details, latents)
+        print(f"{text.title} {text.advice}\n{technical}", file=sys.stderr)
+
     def _end(self, exit_code: int) -> None:
-        self._exit_code = exit_code
+        self.exit_code = exit_code
+        # Jobs that the person starts from now on are not the demo's.
+        self._app.bridge.job_finished.disconnect(self._finish)
+        self._app.bridge.job_cancelled.disconnect(self._end_cancelled)
+        self._app.bridge.job_failed.disconnect(self._fail)
         QTimer.singleShot(SETTLE_MS, self, self._photograph_and_quit)
 
     @Slot()
     def _photograph_and_quit(self) -> None:
         if self._options.screenshot is not None and not self._app.window.grab().save(str(self._options.screenshot)):
             print(f"cannot write {self._options.screenshot}", file=sys.stderr)
-            self._exit_code = 1
+            self.exit_code = 1
         if self._options.quit_when_done:
-            QCoreApplication.exit(self._exit_code)
+            QCoreApplication.quit()

@@ -6,6 +6,7 @@ from pathlib import Path
 from PySide6.QtCore import QByteArray, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QIcon, QIconEngine, QPainter, QPixmap
 from PySide6.QtSvg import QSvgRenderer
+from shiboken6 import isValid
 
 ICON_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "icons"
 
@@ -41,4 +42,10 @@ class _SvgIconEngine(QIconEngine):
         return pixmap
 
     def clone(self) -> QIconEngine:
-        return _SvgIconEngine(self._name, self._colour)
+        copy = _SvgIconEngine(self._name, self._colour)
+        # Qt owns the copy but the binding does not know: the Python half must live until Qt has deleted the other.
+        _clones[:] = [*filter(isValid, _clones), copy]
+        return copy
+
+
+_clones: list[QIconEngine] = []

@@ -17,6 +17,8 @@ from engine.memory.vram import VramReason
 translate = QCoreApplication.translate  # under this name lupdate finds the strings
 
 Details = Mapping[str, str | int | float]
+PATHS = frozenset({"path", "folder", "file"})  # details that may be longer than a sentence can bear
+LONGEST_PATH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,14 @@ def failure_text(code: ErrorCode, details: Details, latents: Path | None) -> Fai
         else ""
     )
     return FailureText(title, " ".join(part for part in (safe, advice) if part))
+
+
+def engine_failure_text() -> FailureText:
+    """The sentences for an engine that could not be loaded, so that no job can run."""
+    return FailureText(
+        translate("words", "The engine could not be started, so no video can be made."),
+        translate("words", "Part of it is missing, or it does not fit this computer. Install Tessera again."),
+    )
 
 
 def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
@@ -121,9 +131,18 @@ class _Known(dict[str, str | int | float]):
 
     def __init__(self, details: Details) -> None:
         super().__init__(details)
+        self.update({name: _shortened(str(details[name])) for name in PATHS & details.keys()})
 
     def __missing__(self, name: str) -> str:
         return "?"
+
+
+def _shortened(path: str) -> str:
+    """A long path without its middle; the technical text has it whole."""
+    if len(path) <= LONGEST_PATH:
+        return path
+    half = LONGEST_PATH // 2
+    return f"{path[: half - 1]}…{path[-half:]}"
 
 
 def stage_name(stage: Stage) -> str:

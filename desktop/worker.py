@@ -67,6 +67,7 @@ class EngineWorker(QObject):
     """Runs commands. Its slots block the engine thread while a job runs; only the cancel flag reaches it then."""
 
     engine_loaded = Signal(object)  # AllocatorSource | None
+    engine_failed = Signal(str)  # the technical text
     event_emitted = Signal(object)  # Event
 
     def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag) -> None:
@@ -79,14 +80,15 @@ class EngineWorker(QObject):
 
     @Slot()
     def load(self) -> None:
-        """Import the engine, once. A failure is kept and answers every job."""
+        """Import the engine, once. A failure is told at once, and kept to answer every job."""
         if self._engine is not None or self._load_failure:
             return
         try:
             self._engine, allocator = self._load()
         except Exception:
-            # Nobody above this slot could handle it: a broken installation must reach the person as a job's failure.
+            # Nobody above this slot could handle it: a broken installation must reach the person.
             self._load_failure = traceback.format_exc()
+            self.engine_failed.emit(self._load_failure)
             return
         self.engine_loaded.emit(allocator)
 

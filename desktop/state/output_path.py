@@ -5,11 +5,16 @@ from itertools import count
 from pathlib import Path
 
 LONGEST_NAME = 60
+LONGEST_NAME_BYTES = 120  # a file system counts bytes, of which a letter may take four
 
 
 def new_video_path(folder: Path, prompt: str, seed: int) -> Path:
     """`folder/PROMPT-SEED.mp4` with only the characters that every file system takes, numbered when taken."""
-    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")[:LONGEST_NAME].strip("-_")
-    stem = f"{words or 'video'}-{seed}"
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
+    stem = f"{_cut(words).strip('-_') or 'video'}-{seed}"
     names = (f"{stem}.mp4" if number == 1 else f"{stem}-{number}.mp4" for number in count(1))
     return next(path for path in map(folder.joinpath, names) if not path.exists())
+
+
+def _cut(words: str) -> str:
+    return words[:LONGEST_NAME].encode()[:LONGEST_NAME_BYTES].decode(errors="ignore")

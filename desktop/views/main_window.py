@@ -1,8 +1,8 @@
 """The window: the side panel, the picture, what happens to it, and the gauge; UI thread."""
 
-from PySide6.QtCore import QByteArray, Signal, Slot
-from PySide6.QtGui import QCloseEvent, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
+from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QPaintEvent, QResizeEvent
+from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
 
 from desktop.icons import icon
 from desktop.state.canvas_images import CanvasImages
@@ -18,9 +18,11 @@ from desktop.views.preview import PreviewWidget
 from desktop.views.progress_strip import ProgressStrip
 from desktop.views.prompt_panel import PromptPanel
 
-FIRST_SIZE = (1280, 800)
-SMALLEST_SIZE = (800, 500)
-ROOM_FOR_HISTORY = 900  # width of the window below which the gauge's curve gives way
+FIRST_SIZE = QSize(1280, 800)
+SMALLEST_SIZE = QSize(840, 540)  # all views fit at once, a failure with its technical text included
+FRAME = QSize(16, 40)  # about what the system puts around a window, which nobody knows before it is shown
+ROOM_FOR_HISTORY = 1140  # width of the window below which the gauge's curve gives way
+ENTER_KEYS = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
 
 
 class MainWindow(QMainWindow):
@@ -39,7 +41,7 @@ class MainWindow(QMainWindow):
         theme: Theme,
     ) -> None:
         super().__init__()
-        self._theme, self._job = theme, job
+        self._theme, self._job, self._playback = theme, job, playback
         self._was_painted = False
         self.may_close = False
         self.panel = PromptPanel(prompt, theme.colours)
@@ -50,13 +52,19 @@ class MainWindow(QMainWindow):
         self.gauge = Gauge(memory, job, theme.colours)
         self.setWindowTitle("Tessera")
         self.setWindowIcon(icon("app"))
-        self.setMinimumSize(*SMALLEST_SIZE)
-        self.resize(*FIRST_SIZE)
+        self.fit_into(self.screen().availableSize())
         self._lay_out()
         theme.colours_changed.connect(self.paint_in_theme)
         job.phase_changed.connect(self._show_phase)
+        self.error_bar.visibility_changed.connect(self._make_room)
         self.paint_in_theme()
         self._show_phase(job.phase)
+
+    def fit_into(self, screen: QSize) -> None:
+        """Take the first size and the smallest one, or as much of them as a screen with this much room has."""
+        room = screen - FRAME
+        self.setMinimumSize(SMALLEST_SIZE.boundedTo(room))
+        self.resize(FIRST_SIZE.boundedTo(room))
 
     def restore_geometry(self, geometry: QByteArray) -> None:
         """Size and place of the last time, if there was one and the screen is still there."""
@@ -92,14 +100,37 @@ class MainWindow(QMainWindow):
         row.addLayout(main, 1)
         self.setCentralWidget(centre)
 
+    @Slot()
+    def _make_room(self) -> None:
+        """On a screen that is too low for all, a failure takes the place of the picture until it has been read."""
+        is_crowded = self.error_bar.isVisibleTo(self) and self.height() < SMALLEST_SIZE.height()
+        for view in (self.preview, self.player, self.progress):
+            view.setVisible(not is_crowded)
+
     @Slot(object)
     def _show_phase(self, phase: Phase) -> None:
+        focused = self.focusWidget()
         self.panel.show_phase(phase)
         if self._job.is_busy:
             self.error_bar.hide()
             self.preview.show_text(self.tr("The first picture comes when sampling begins."), waiting=True)
         else:
             self.preview.show_text(self.tr("Describe a video, then press Generate."), waiting=False)
+        if focused is not None and not (focused.isVisibleTo(self) and focused.isEnabled()):
+            # Qt would go on to the next button, and a second press of the key would cancel what the first began.
+            self.preview.setFocus()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """What the focused widget did not use comes here: a shortcut would take Space away from its buttons."""
+        focused = self.focusWidget()
+        if event.isAutoRepeat():
+            super().keyPressEvent(event)
+        elif event.key() in ENTER_KEYS and isinstance(focused, QAbstractButton):
+            focused.click()
+        elif event.key() == Qt.Key.Key_Space:
+            self._playback.toggle()
+        else:
+            super().keyPressEvent(event)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         if self.may_close:
@@ -117,3 +148,4 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self.gauge.show_history(event.size().width() >= ROOM_FOR_HISTORY)
+        self._make_room()

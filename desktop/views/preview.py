@@ -15,6 +15,8 @@ RADIUS = 10.0
 TILES = (7, 4)
 TILE, GAP = 34.0, 8.0
 WAVE_SECONDS = 2.4
+WORDS_HEIGHT = 48
+ROOM_FOR_MOSAIC = 264  # height below which there are only words
 
 
 class PreviewWidget(QWidget):
@@ -28,8 +30,10 @@ class PreviewWidget(QWidget):
         self._text = ""
         self._is_waiting = False
         self._wave = 0.0
-        self.setMinimumSize(240, 160)
+        self.setMinimumSize(240, 40)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName(self.tr("Picture"))
         images.changed.connect(self._take_changes)
         images.closed.connect(self.update)
         playback.frame_changed.connect(self.update)
@@ -119,9 +123,21 @@ class PreviewWidget(QWidget):
         font.setPixelSize(15)
         painter.setFont(font)
         painter.setPen(QColor(self._colours.text_dim))
-        top = self._mosaic_rect().bottom() + 20
-        area = QRectF(0, top, self.width(), 48)
-        painter.drawText(area, Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop, self._text)
+        painter.drawText(self._words_rect(), Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self._text)
+
+    def _words_rect(self) -> QRectF:
+        top = self._mosaic_rect().bottom() + 6 if self._has_mosaic() else (self.height() - WORDS_HEIGHT) / 2
+        return QRectF(8, top, self.width() - 16, WORDS_HEIGHT)
+
+    def _has_mosaic(self) -> bool:
+        return self.height() >= ROOM_FOR_MOSAIC
+
+    def _paint_focus(self, painter: QPainter) -> None:
+        """The ring that says where Space goes."""
+        painter.setClipping(False)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.setPen(QPen(QColor(self._colours.accent), 1))
+        painter.drawPath(_rounded(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5)))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -129,10 +145,13 @@ class PreviewWidget(QWidget):
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
         painter.fillPath(_rounded(QRectF(self.rect())), QColor(self._colours.stage))
         if self._images.is_empty:
-            self._paint_mosaic(painter)
+            if self._has_mosaic():
+                self._paint_mosaic(painter)
             self._paint_words(painter)
         else:
             self._paint_picture(painter)
+        if self.hasFocus():
+            self._paint_focus(painter)
         painter.end()
 
 

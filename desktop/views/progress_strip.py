@@ -25,11 +25,11 @@ class ProgressStrip(QWidget):
         self._detail.setProperty("role", "dim")
         self._time = QLabel()
         self._time.setProperty("role", "dim")
-        self.show_folder = QPushButton(self.tr("Show in folder"))
+        self.show_folder = QPushButton(self.tr(" Show in folder"))
         self.show_folder.setIconSize(QSize(18, 18))
         self.show_folder.hide()
         self._bar = StageBar(job, colours)
-        self._is_engine_loaded = False
+        self._readiness = self.tr("Preparing the engine…")
         self._lay_out()
         self._timer = QTimer(self)
         self._timer.setInterval(REFRESH_MS)
@@ -47,7 +47,13 @@ class ProgressStrip(QWidget):
     @Slot()
     def show_engine_loaded(self) -> None:
         """The engine can start at once from now on."""
-        self._is_engine_loaded = True
+        self._readiness = self.tr("Ready")
+        self.refresh()
+
+    @Slot()
+    def show_engine_failed(self) -> None:
+        """The engine cannot be loaded; the error bar tells why."""
+        self._readiness = self.tr("Not ready")
         self.refresh()
 
     def _lay_out(self) -> None:
@@ -83,7 +89,7 @@ class ProgressStrip(QWidget):
     def _words(self) -> tuple[str, str]:
         match self._job.phase:
             case Phase.IDLE:
-                return (self.tr("Ready") if self._is_engine_loaded else self.tr("Preparing the engine…")), ""
+                return self._readiness, ""
             case Phase.WAITING:
                 return self.tr("Starting…"), ""
             case Phase.RUNNING:
@@ -115,7 +121,7 @@ class ProgressStrip(QWidget):
     def _time_left(self) -> str:
         stage, job = self._job.seconds_left()
         if job is not None:
-            return self.tr("about {time} left").format(time=duration_text(job))
+            return self.tr("about {time} left").format(time=duration_text(max(1.0, job)))
         if stage is not None:
-            return self.tr("about {time} left in this stage").format(time=duration_text(stage))
+            return self.tr("about {time} left in this stage").format(time=duration_text(max(1.0, stage)))
         return ""

@@ -230,8 +230,18 @@ class WanTransformer(nn.Module):
         the text encoder's rows, zero rows up to S = text_len; they are attended to like the others, as in training.
         `on_block(i)` is called after block i; what it raises leaves this call.
         """
-        grid = self.config.grid((latents.shape[2], latents.shape[3], latents.shape[4]))
-        rope = rope_table(grid, self.config.head_dim, latents.device)
+        rope = rope_table(self._grid(latents), self.config.head_dim, latents.device)
+        return self.velocity(latents, timestep, text, rope, on_block)
+
+    def velocity(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        rope: Tensor,
+        on_block: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """As `forward`, of latents whose tokens stand where `rope` [L, 1, D/2] says."""
         time = self.time_embedding(sinusoid(timestep, self.config.freq_dim))  # [B, E]
         time_of_blocks = self.time_projection(time).unflatten(1, (6, -1))  # [B, 6, E]
         text = self.text_embedding(text.to(self.patch_embedding.weight.dtype))  # [B, S, E]
@@ -240,7 +250,10 @@ class WanTransformer(nn.Module):
             x = block(x, text, time_of_blocks, rope)
             if on_block is not None:
                 on_block(i)
-        return self._unpatchify(self.head(x, time), grid)
+        return self._unpatchify(self.head(x, time), self._grid(latents))
+
+    def _grid(self, latents: Tensor) -> Grid:
+        return self.config.grid((latents.shape[2], latents.shape[3], latents.shape[4]))
 
     def _unpatchify(self, x: Tensor, grid: Grid) -> Tensor:
         x = torch.unflatten(torch.unflatten(x, 2, (*self.config.patch_size, self.config.out_dim)), 1, grid)

@@ -13,10 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
 from engine.models.tokenizer import Tokenizer
-from engine.models.transformer import TransformerConfig, WanTransformer
+from engine.models.transformer import TransformerConfig, WanTransformer, rope_table
 from resources.mini.clips import CLIPS_A_FILE, Clips
+from resources.mini.train_vae import vae_config
 from resources.mini.training import Optimizer, agreed
-from resources.mini.world import wording
+from resources.mini.world import CLIP_FRAMES, wording
 
 log = logging.getLogger("resources.mini")
 
@@ -24,10 +25,13 @@ UNPROMPTED_SHARE = 0.1  # of the captions are replaced by "", which is what guid
 NOISE_SHIFT = 3.0
 MUON_RATE = 0.02
 ADAM_RATE = 1e-3
-BATCHES = ((0.4, 4), (1.0, 8))  # until which share of the time, clips a process and step
 AVERAGED_STEPS = 300  # the kept weights are an average over about so many last steps
 
 VOCABULARY = 768
+LATENT_FRAMES = vae_config().latent_frames(CLIP_FRAMES)
+# Until which share of the time: clips a process and step, and how many of their latent frames. Frames of a clip tell
+# much the same, so that few frames of many clips teach the words several times faster than whole clips.
+PHASES = ((0.6, 16, 3), (1.0, 8, LATENT_FRAMES))
 TRANSFORMER = TransformerConfig(
     dim=192, ffn_dim=768, num_heads=3, num_layers=6, in_dim=8, out_dim=8, text_len=32, text_dim=128,
     patch_size=(1, 4, 4),
@@ -46,9 +50,15 @@ class TextToVideo(nn.Module):
         nn.init.zeros_(self.transformer.head.head.weight)
         nn.init.normal_(self.transformer.get_parameter("time_projection.1.weight"), std=0.02)
 
-    def forward(self, noisy: Tensor, timestep: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """The velocity of noisy latents [B, z, T, h, w] under token ids [B, S] whose padding has mask 0."""
-        return self.transformer(noisy, timestep, self.text_encoder(ids, mask).float())
+    def forward(self, noisy: Tensor, timestep: Tensor, ids: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
+        """The velocity of noisy latents [B, z, T, h, w] under token ids [B, S] whose padding has mask 0.
+
+        `frames` [T] says which latent frames of the clip they are.
+        """
+        grid = TRANSFORMER.grid((LATENT_FRAMES, noisy.shape[3], noisy.shape[4]))
+        rope = rope_table(grid, TRANSFORMER.head_dim, noisy.device)  # [L, 1, D/2]
+        rope = rope.unflatten(0, (LATENT_FRAMES, -1))[frames].flatten(0, 1)
+        return self.transformer.velocity(noisy, timestep, self.text_encoder(ids, mask).float(), rope)
 
 
 def initialise(module: nn.Module) -> None:
@@ -63,22 +73,33 @@ def initialise(module: nn.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Clean latents [B, z, T, h, w], and the ids and mask [B, S] of their prompts."""
+    """Clean latents [B, z, T, h, w] of the clips' `frames` [T], and the ids and mask [B, S] of their prompts."""
 
     latents: Tensor
+    frames: Tensor
     ids: Tensor
     mask: Tensor
 
 
-def random_batch(clips: Clips, count: int, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
-    """`count` clips with freshly worded prompts, some with none."""
+def random_batch(clips: Clips, count: int, frames: int, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
+    """`frames` latent frames of `count` clips with freshly worded prompts, some with none."""
     chosen = rng.integers(len(clips.captions), size=count)
     ids = torch.zeros(count, TRANSFORMER.text_len, dtype=torch.long)
     for row, clip in enumerate(chosen):
         prompt = "" if rng.random() < UNPROMPTED_SHARE else wording(clips.captions[clip], rng)
         tokens = tokenizer.encode(prompt, TRANSFORMER.text_len)
         ids[row, : len(tokens)] = torch.tensor(tokens)
-    return Batch(clips.latents[torch.from_numpy(chosen)].float(), ids, ids != 0)
+    which = some_frames(frames, rng)
+    return Batch(clips.latents[torch.from_numpy(chosen)][:, :, which].float(), which, ids, ids != 0)
+
+
+def some_frames(count: int, rng: np.random.Generator) -> Tensor:
+    """The first latent frame, the last, and random ones between.
+
+    Rotations tell only how far apart two tokens are: without both ends the others could not know when they are.
+    """
+    between = 1 + rng.choice(LATENT_FRAMES - 2, count - 2, replace=False)
+    return torch.from_numpy(np.sort([0, LATENT_FRAMES - 1, *between]))
 
 
 def flow_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -88,7 +109,7 @@ def flow_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Ten
     noise = torch.randn(batch.latents.shape, generator=generator)
     noisy = torch.lerp(batch.latents, noise, level.view(-1, 1, 1, 1, 1))
     with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        velocity = model(noisy, 1000 * level, batch.ids, batch.mask)
+        velocity = model(noisy, 1000 * level, batch.ids, batch.mask, batch.frames)
     return F.mse_loss(velocity.float(), noise - batch.latents)
 
 
@@ -122,8 +143,8 @@ def train_dit(rank: int, seconds: float, clips_folder: Path, spiece: Path, check
     optimizer, average = Optimizer(model, is_inner_matrix, MUON_RATE, ADAM_RATE), RunningAverage(model)
     begun, step, mean_loss = time.monotonic(), 0, 0.0
     while not agreed((share := (time.monotonic() - begun) / seconds) >= 1):
-        count = next(count for until, count in BATCHES if min(share, 1.0) <= until)
-        loss = flow_loss(model, random_batch(clips, count, tokenizer, rng), generator)
+        count, frames = next(sizes for until, *sizes in PHASES if min(share, 1.0) <= until)
+        loss = flow_loss(model, random_batch(clips, int(count), int(frames), tokenizer, rng), generator)
         optimizer.step(loss, min(1.0, (step + 1) / 50, 1.4 * (1.01 - share)))
         average.update(model, step)
         mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()

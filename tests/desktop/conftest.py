@@ -9,6 +9,7 @@ from typing import TypeVar
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+import hypothesis
 import pytest
 from PySide6.QtCore import QSettings, Qt, QThread, QTimer
 from PySide6.QtTest import QTest
@@ -25,6 +26,10 @@ from tests.desktop.scripted_engine import Script, ScriptedEngine
 from tests.fake_nvml.fixtures import fake_driver, fake_library
 
 __all__ = ["fake_driver", "fake_library"]
+
+# Machines that test are busy: how long one example takes says nothing about the code.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 NO_MODIFIER = Qt.KeyboardModifier.NoModifier
 Widget = TypeVar("Widget", bound=QWidget)

@@ -1,5 +1,8 @@
 """The models without widgets."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,10 +10,12 @@ from hypothesis import strategies as st
 from PySide6.QtGui import QColor
 
 from desktop.state.canvas_images import CanvasImages, dirty_span
+from desktop.state.job import JobState
 from desktop.state.playback import Playback
 from desktop.state.time_left import TimeLeft
 from engine.canvas import Canvas, DirtyRows
-from engine.events import Stage
+from engine.commands import GenerateVideo
+from engine.events import JobFinished, JobStarted, Stage, StageFinished, StageProgressed, StageStarted
 
 
 def open_canvas(frames: int = 33, height: int = 24, width: int = 40) -> tuple[Canvas, CanvasImages]:
@@ -100,6 +105,16 @@ def test_seeking_shows_that_frame_and_plays_on_from_it(count: int, fps: int, dat
     assert playback.frame == (frame + 1) % count
 
 
+def test_without_a_clip_there_is_no_frame_to_seek() -> None:
+    playback = Playback()
+    playback.open_clip(33)
+    playback.set_playing(False)
+    playback.seek(20)
+    playback.close_clip()
+    playback.seek(0)
+    assert playback.frame == 0
+
+
 @given(st.floats(0.01, 60), st.integers(2, 50), st.data())
 def test_time_left_is_exact_at_constant_speed(unit_seconds: float, total: int, data: st.DataObject) -> None:
     time_left = TimeLeft()
@@ -112,6 +127,40 @@ def test_time_left_is_exact_at_constant_speed(unit_seconds: float, total: int, d
     now = 100 + done * unit_seconds
     assert time_left.stage_seconds(now) == pytest.approx((total - done) * unit_seconds, abs=1e-6)
     assert time_left.job_seconds(now) is None, "nothing is known about decoding yet"
+
+
+@given(st.floats(0.01, 60), st.integers(3, 50), st.floats(0, 1e6), st.data())
+def test_time_left_keeps_room_for_what_has_not_begun(
+    unit_seconds: float, total: int, late: float, data: st.DataObject
+) -> None:
+    """A unit that takes for ever may use up its own time, but not that of the units after it."""
+    time_left = TimeLeft()
+    time_left.start_job("kind", (Stage.SAMPLE,))
+    time_left.start_stage(Stage.SAMPLE)
+    done = data.draw(st.integers(2, total))
+    for unit in range(1, done + 1):
+        time_left.progress(unit * unit_seconds, unit, total)
+    left = time_left.stage_seconds(done * unit_seconds + late)
+    assert left is not None
+    to_come = max(0, total - done - 1) * unit_seconds
+    assert to_come - 1e-6 <= left <= to_come + unit_seconds + 1e-6
+
+
+@pytest.mark.parametrize(("guidance", "is_known"), [(4.0, True), (7.5, True), (1.0, False)])
+def test_jobs_without_guidance_are_of_another_kind(guidance: float, is_known: bool) -> None:
+    """They run the model once a step instead of twice."""
+    job = JobState()
+    command = GenerateVideo("x", Path("out.mp4"), Path("model"), steps=3, guidance=4.0)
+    for each in (command, replace(command, guidance=guidance)):
+        job.submit(each)
+        job.start(JobStarted(Path("job"), 256, 256, 33, 16, (Stage.SAMPLE,)))
+        job.start_stage(StageStarted(Stage.SAMPLE, 1))
+        for done in (1, 2):
+            job.progress_stage(StageProgressed(Stage.SAMPLE, done, 3))
+        known = job.seconds_left()[1] is not None
+        job.finish_stage(StageFinished(Stage.SAMPLE, 9.0, 1))
+        job.finish(JobFinished(Path("out.mp4"), 9.0, 1))
+    assert known == is_known
 
 
 def test_later_stages_are_expected_as_in_the_last_job_of_the_kind() -> None:

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 
 from desktop.state.job import Phase
 from desktop.worker import JobRunner
-from engine.commands import DecodeLatents, DecodeSettings, GenerateVideo
+from engine.commands import DecodeLatents, GenerateVideo
 from engine.errors import ErrorCode
 from engine.events import Stage
 from tests.desktop.conftest import Desk, Desks
@@ -138,13 +138,19 @@ def button(parent: QWidget, text: str) -> QPushButton:
     return next(each for each in parent.findChildren(QPushButton) if each.text() == text)
 
 
-def test_an_engine_that_cannot_be_loaded_is_told_when_it_is_needed(desks: Desks) -> None:
+def test_an_engine_that_cannot_be_loaded_is_told_at_once_and_when_it_is_needed(desks: Desks) -> None:
     def broken() -> tuple[JobRunner, None]:
         raise OSError("libtorch_cpu.so: cannot open")
 
     desk = desks.open(load=broken)
+    bar = desk.app.window.error_bar
+    desk.qtbot.waitUntil(bar.isVisible)
+    assert "engine could not be started" in " ".join(label.text() for label in bar.findChildren(QLabel))
+    assert "libtorch_cpu.so" in desk.child(QPlainTextEdit, parent=bar).toPlainText()
+    assert "Not ready" in [label.text() for label in desk.app.window.progress.findChildren(QLabel)]
     desk.submit()
     desk.wait_for(Phase.FAILED)
+    assert "engine could not be started" in " ".join(label.text() for label in bar.findChildren(QLabel))
     assert desk.app.job.failure is not None
     assert desk.app.job.failure.details == {"reason": "OSError: libtorch_cpu.so: cannot open"}
 
@@ -225,12 +231,26 @@ def test_typed_numbers_reach_the_command(desk: Desk) -> None:
     assert desk.app.prompt.values.seed == 9007199254740993
 
 
+def test_a_video_folder_that_cannot_be_made_is_told(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked = desk.folder / "file"
+    blocked.touch()
+    monkeypatch.setattr(type(desk.app.settings), "video_folder", blocked / "videos")
+    bar = desk.app.window.error_bar
+    for action in (desk.app.open_video_folder, desk.app.generate):
+        desk.app.prompt.change(replace(desk.app.prompt.values, prompt="x"))
+        bar.hide()
+        action()
+        assert bar.isVisible()
+        assert "cannot be saved to" in " ".join(label.text() for label in bar.findChildren(QLabel))
+    assert not desk.engine.commands
+
+
 def test_predictions_and_peaks_reach_the_gauge(desks: Desks) -> None:
     desk = desks.open(Script(sample_seconds=0, strip_seconds=0, hold_at_row=64))
-    desk.submit(steps=2, decode=DecodeSettings(budget_bytes=300 << 20))
-    desk.qtbot.waitUntil(lambda: desk.app.job.plan is not None, timeout=20_000)
+    desk.submit(steps=2)
+    desk.qtbot.waitUntil(lambda: desk.app.job.stage is Stage.DECODE, timeout=20_000)
     gauge = desk.app.window.gauge
-    assert (gauge._predicted.figure, gauge._budget.figure) == ("140 MB", "300 MB")
+    assert (gauge._predicted.figure, gauge._budget.figure) == ("640 MB", "1.5 GB")
     assert (desk.app.memory.peak_bytes or 0) >= 610 << 20, "the engine's own maximum of the stage before"
     desk.app.cancel()
     desk.wait_for(Phase.CANCELLED)

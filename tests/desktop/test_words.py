@@ -1,7 +1,7 @@
 """Every code has its sentence, whatever details come with it."""
 
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from hypothesis import given
@@ -39,6 +39,15 @@ def test_every_failure_has_a_title_and_advice(code: ErrorCode) -> None:
         assert "safe on disk" in failure_text(code, details, Path("latents.safetensors")).advice
 
 
+def test_a_long_path_loses_its_middle() -> None:
+    path = "/home/somebody/" + "x" * 200 + "/Videos/out.mp4"
+    title = failure_text(ErrorCode.OUTPUT_NOT_WRITABLE, {"path": path}, None).title
+    assert "/home/somebody/" in title
+    assert "…" in title
+    assert "/Videos/out.mp4" in title
+    assert len(title) < 120
+
+
 def test_figures_are_in_the_sentences() -> None:
     text = failure_text(ErrorCode.NO_PLAN_FITS, DETAILS[ErrorCode.NO_PLAN_FITS], None)
     assert "512 MB" in text.title
@@ -65,14 +74,36 @@ def test_every_stage_and_reason_has_a_name() -> None:
     assert all(no_card_text(reason) for reason in VramReason)
 
 
-@given(st.text(max_size=200), st.integers(0, 2**63 - 1))
+# Runs of letters of one to four bytes, to be cut in any of them; st.text() hardly ever gets to a name's length.
+RUNS = st.tuples(st.sampled_from("aé球𝔘 -_."), st.integers(1, 100)).map(lambda run: run[0] * run[1])
+LONG_PROMPTS = st.lists(RUNS, max_size=6).map("".join)
+LONGEST_FILE_NAME = 255 - len(".part") - len("-999")  # what the name grows by until the video is complete
+
+
+@given(st.text(max_size=200) | LONG_PROMPTS, st.integers(0, 2**63 - 1))
 def test_file_names_are_valid_on_every_system(prompt: str, seed: int) -> None:
     name = new_video_path(Path("no such folder"), prompt, seed).name
     assert not set(name) & set('<>:"/\\|?*')
     assert name.isprintable()
     assert name.endswith(f"-{seed}.mp4")
-    assert len(name.encode()) <= 255
+    assert len(name.encode()) <= LONGEST_FILE_NAME
     assert not name.startswith(("-", "."))
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "球", "𝔘"])
+def test_names_are_cut_between_two_letters(letter: str) -> None:
+    name = new_video_path(Path("no such folder"), letter * 300, 7).name
+    words = name.removesuffix("-7.mp4")
+    assert set(words) == {letter.lower()}
+    assert 100 < len(words.encode()) <= 120 or len(words) == 60
+
+
+@pytest.mark.parametrize("device", ["con", "PRN", "aux", "NUL", "com1", "LPT9", "COM¹", "conin$", "con.", "nul.txt"])
+def test_names_are_no_devices_of_windows(device: str) -> None:
+    """A device is what stands before the first full stop; a seed always follows the words."""
+    name = new_video_path(Path("no such folder"), device, 7).name
+    assert name.partition(".")[0].endswith("-7")
+    assert not PureWindowsPath(name).is_reserved()
 
 
 def test_file_names_never_overwrite(tmp_path: Path) -> None:
