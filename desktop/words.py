@@ -107,7 +107,7 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
             )
         case ErrorCode.OUTPUT_NOT_WRITABLE:
             return (
-                translate("words", "The video cannot be saved to {path}.").format_map(_Known(details)),
+                translate("words", "The video cannot be saved to {path}: {reason}.").format_map(_Known(details)),
                 translate(
                     "words", "Check that the folder exists, that you may write to it and that the disk is not full."
                 ),
@@ -115,7 +115,9 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
         case ErrorCode.VIDEO_WRITER_FAILED:
             return (
                 translate("words", "The video file could not be written."),
-                translate("words", "Most often the disk is full. Make room and try again."),
+                translate(
+                    "words", "Most often the disk is full. Make room and try again. The technical text says more."
+                ),
             )
         case ErrorCode.UNEXPECTED:
             return (

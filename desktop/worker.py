@@ -22,7 +22,7 @@ class JobRunner(Protocol):
     """What `engine.engine.Engine` offers."""
 
     def run(self, command: Command, emit: Callable[[Event], None], canvas: Canvas, cancel: CancelFlag) -> None:
-        """Run one job to its end, which is the last event emitted; never raises."""
+        """Run one job to its end, which is the last event emitted; raises nothing but what `emit` raises."""
 
 
 class AllocatorReading(Protocol):

@@ -1,7 +1,7 @@
 """`python -m engine`: generate, decode and plan from a terminal or a script.
 
 Exit codes: 0 the job finished; 1 it failed; 2 it was asked for something impossible (also argparse's own code);
-130 it was cancelled by Ctrl+C or a request to end.
+130 it was cancelled: by Ctrl+C, a request to end, or because nobody reads what it says any more.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from types import FrameType
 
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
-from engine.cli_events import ProgressLine, describe_plan, print_json
+from engine.cli_events import Audience, ProgressLine, describe_plan, print_json
 from engine.cli_words import parse_bytes, parse_size, sentence
 from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver
 from engine.errors import EngineError, ErrorCode
@@ -39,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return show_plan(parsed)
         command = generate_command(parsed) if parsed.action == "generate" else decode_command(parsed)
     except EngineError as error:
-        print(sentence(error.code, error.details), file=sys.stderr)
-        return exit_code_of(error.code)
+        return refuse(error, as_json=parsed.json)
     return run_job(command, parsed.jobs, as_json=parsed.json)
 
 
@@ -147,32 +146,55 @@ def show_plan(parsed: argparse.Namespace) -> int:
     return FINISHED
 
 
+def refuse(error: EngineError, *, as_json: bool) -> int:
+    """Tell of what failed before a job began as its end would be told; returns the exit code."""
+    if as_json:
+        print_json(JobFailed(error.code, error.details, str(error)))
+    else:
+        print(sentence(error.code, error.details), file=sys.stderr)
+    return exit_code_of(error.code)
+
+
 def run_job(command: Command, jobs_folder: Path | None, *, as_json: bool) -> int:
-    """Run `command` and show its events; the first Ctrl+C cancels it cleanly, a second one ends at once."""
+    """Run `command` and show its events; the first Ctrl+C cancels it cleanly, a second one ends at once.
+
+    When nobody reads the events any more, the job is cancelled too.
+    """
     events: list[Event] = []
     cancel = CancelFlag()
     cancel_on_signals(cancel)
     from engine.engine import Engine  # only now, so that Ctrl+C is heard while torch is imported
 
-    show = print_json if as_json else ProgressLine(sys.stderr).show
+    stream, show = (sys.stdout, print_json) if as_json else (sys.stderr, ProgressLine(sys.stderr).show)
+    audience = Audience(show, stream, cancel)
 
     def emit(event: Event) -> None:
         events[:] = [event]
-        show(event)
+        audience.tell(event)
 
     Engine(jobs_folder).run(command, emit, Canvas(), cancel)
     return exit_code(events[0])
 
 
 def cancel_on_signals(cancel: CancelFlag) -> None:
-    """Let Ctrl+C and a request to end set `cancel`; the next signal then acts as it always does."""
+    """Let the signals that ask for an end set `cancel`; the next one then acts as it always does."""
 
     def ask(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         cancel.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, ask)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Ctrl+C, a request to end, and what comes when the terminal is closed: SIGHUP, on Windows SIGBREAK.
+
+    One of the latter that is ignored stays so: `nohup` means that the job is to outlive its terminal.
+    """
+    closing = [signal.Signals[name] for name in ("SIGHUP", "SIGBREAK") if name in signal.Signals.__members__]
+    heard = [number for number in closing if signal.getsignal(number) is not signal.SIG_IGN]
+    return [signal.SIGINT, signal.SIGTERM, *heard]
 
 
 def exit_code(end: Event) -> int:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
 from typing import TextIO, assert_never
 
+from engine.cancel import CancelFlag
 from engine.cli_words import said_bytes, said_time, sentence
 from engine.events import (
     DecodePlanned,
@@ -42,6 +44,34 @@ def print_json(event: Event) -> None:
     """One line on standard output, at once, for a program that reads along."""
     sys.stdout.write(event_json(event) + "\n")
     sys.stdout.flush()
+
+
+class Audience:
+    """Shows events to whoever reads `stream`. Once nobody does (`| head`), it asks the job to stop and is silent."""
+
+    def __init__(self, show: Callable[[Event], None], stream: TextIO, cancel: CancelFlag) -> None:
+        self._show = show
+        self._stream = stream
+        self._cancel = cancel
+        self._is_there = True
+
+    def tell(self, event: Event) -> None:
+        """Show `event`; never raises OSError."""
+        if not self._is_there:
+            return
+        try:
+            self._show(event)
+        except OSError:  # a broken pipe; EINVAL for it on Windows, EIO for a terminal that was closed
+            self._is_there = False
+            self._cancel.set()
+            silence(self._stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Point `stream` at nothing: what it still holds would fail once more when the interpreter ends."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
 
 
 class ProgressLine:

@@ -16,7 +16,7 @@ SENTENCES = {
     ErrorCode.OUT_OF_MEMORY: "Memory ran out in the stage '{stage}'. A smaller size, fewer frames or a smaller "
     "--budget will need less.",
     ErrorCode.OUTPUT_NOT_WRITABLE: "Cannot write {path}: {reason}.",
-    ErrorCode.VIDEO_WRITER_FAILED: "Writing the video failed. ffmpeg's last words:\n{last_lines}",
+    ErrorCode.VIDEO_WRITER_FAILED: "Writing the video failed:\n{last_lines}",
     ErrorCode.UNEXPECTED: "Something unexpected went wrong: {reason}",
 }
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

@@ -1,5 +1,6 @@
 """The recipe of one job, from command to MP4. Runs on whichever thread calls it, one job at a time."""
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable
@@ -29,7 +30,10 @@ class Engine:
         self._jobs_folder = jobs_folder or default_jobs_folder()
 
     def run(self, command: Command, emit: Callable[[Event], None], canvas: Canvas, cancel: CancelFlag) -> None:
-        """Run one job to its end; never raises, but ends with JobFinished, JobCancelled or JobFailed."""
+        """Run one job to its end, which `emit` hears last: JobFinished, JobCancelled or JobFailed.
+
+        Raises nothing but what `emit` raises when it hears the end.
+        """
         stages = Stages(emit, self._device.torch_device)
         job = Job(emit, canvas, cancel, self._device, stages, self._jobs_folder)
         began = time.perf_counter()
@@ -42,8 +46,10 @@ class Engine:
             end = JobCancelled(job.latents)
         except Exception as error:
             end = failure(job, error)
-        # Only here have the frames of the failed call let go of their tensors.
-        release_memory(self._device.torch_device)
+        # Only here have the frames of the failed call let go of their tensors. A card that broke down refuses even
+        # this, which is no reason to keep the end of the job to oneself.
+        with contextlib.suppress(Exception):
+            release_memory(self._device.torch_device)
         emit(end)
 
 

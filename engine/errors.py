@@ -1,6 +1,7 @@
 """Failures that a person can act on: a code and the data for the sentence, never the sentence itself."""
 
 from enum import StrEnum
+from functools import partial
 
 
 class ErrorCode(StrEnum):
@@ -15,7 +16,7 @@ class ErrorCode(StrEnum):
     NO_PLAN_FITS = "no_plan_fits"  # budget_bytes, smallest_bytes
     OUT_OF_MEMORY = "out_of_memory"  # stage
     OUTPUT_NOT_WRITABLE = "output_not_writable"  # path, reason
-    VIDEO_WRITER_FAILED = "video_writer_failed"  # last_lines
+    VIDEO_WRITER_FAILED = "video_writer_failed"  # last_lines (of ffmpeg, or why there is none)
     UNEXPECTED = "unexpected"  # reason
 
 
@@ -26,6 +27,10 @@ class EngineError(Exception):
         super().__init__(code, details)
         self.code = code
         self.details = details
+
+    def __reduce__(self) -> tuple[partial["EngineError"], tuple[()]]:
+        # An exception is copied and pickled by calling its class with `args`, which knows no keywords.
+        return partial(type(self), self.code, **self.details), ()
 
     def __str__(self) -> str:
         return f"{self.code}: " + ", ".join(f"{name}={value}" for name, value in self.details.items())

@@ -108,7 +108,7 @@ class Gauge(QFrame):
         if budget is not None:
             self._budget.show_figure(self.tr("Budget"), byte_text(budget), line)
         peak = self._memory.peak_bytes if self._job.stages else None
-        self._peak.show_figure(self.tr("Peak of this job"), _or_dash(peak), line)
+        self._peak.show_figure(self.tr("Peak so far"), _or_dash(peak), line)
 
     def _promise(self) -> str:
         """Of which stage the prediction speaks."""
@@ -119,7 +119,7 @@ class Gauge(QFrame):
 
 def _legend(*entries: LegendEntry) -> QHBoxLayout:
     row = QHBoxLayout()
-    row.setSpacing(16)
+    row.setSpacing(12)
     for entry in entries:
         row.addWidget(entry)
     row.addStretch(1)

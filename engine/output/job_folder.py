@@ -1,18 +1,12 @@
-"""The folder of one job: its command and its latents, each complete on disk before the next stage begins.
-
-Files are written under a temporary name, flushed to the disk and renamed, so that a name never stands for half
-a file, whatever happens to the process or the power.
-"""
+"""The folder of one job: its command and its latents, each complete on disk before the next stage begins."""
 
 import contextlib
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +15,7 @@ from torch import Tensor
 
 from engine.commands import Command, GenerateVideo, from_json, to_json
 from engine.errors import EngineError, ErrorCode
+from engine.output.durable import disk_errors, flush_folder, make_folders, write_durably
 
 COMMAND_FILE = "command.json"
 LATENTS_FILE = "latents.safetensors"
@@ -49,8 +44,9 @@ class JobFolder:
     def create(cls, jobs: Path, command: Command) -> "JobFolder":
         """A new folder in `jobs`, named by the time, with `command` in it. Raises OUTPUT_NOT_WRITABLE."""
         with disk_errors(jobs):
-            jobs.mkdir(parents=True, exist_ok=True)
+            make_folders(jobs)
             folder = cls(_new_folder(jobs))
+            flush_folder(jobs)
             # A path may hold bytes that are not UTF-8, which Python carries as lone surrogates.
             content = to_json(command).encode("utf-8", "surrogatepass")
             write_durably(folder.path / COMMAND_FILE, lambda file: file.write(content))
@@ -78,42 +74,6 @@ def _new_folder(jobs: Path) -> Path:
             folder.mkdir()
             return folder
     raise FileExistsError(name)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system error about `path` into OUTPUT_NOT_WRITABLE."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EngineError(ErrorCode.OUTPUT_NOT_WRITABLE, path=str(path), reason=reason) from error
-
-
-def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Make `path` hold what `write` writes, whole or not at all, and on the disk when this returns."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
-
-
-def flush_folder(folder: Path) -> None:
-    """Bring renames inside `folder` to the disk; Windows has no such call and orders them itself."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_latents(path: Path, channels: int) -> Tensor:

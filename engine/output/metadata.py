@@ -1,4 +1,8 @@
-"""What an MP4 says about itself: the job as one JSON object in the standard `comment` tag."""
+"""What an MP4 says about itself: the job as one JSON object in the standard `comment` tag.
+
+The seconds and the peak of the encoding are not in it: they are known only when the file that would hold them has
+been written.
+"""
 
 import json
 from dataclasses import dataclass

@@ -5,31 +5,24 @@ file is `NAME.mp4.part` until ffmpeg has ended well and the bytes are on the dis
 """
 
 import contextlib
-import os
 import queue
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
-import imageio_ffmpeg
 import numpy as np
 
 from engine.errors import EngineError, ErrorCode
-from engine.output.job_folder import disk_errors, flush_folder
+from engine.output.durable import disk_errors, put_in_place
+from engine.output.ffmpeg import FfmpegProcess, find_ffmpeg
 from engine.output.metadata import ffmetadata
 
 QUEUED_FRAMES = 8
 POLL_SECONDS = 0.1
-END_SECONDS = 5.0
-LAST_LINES = 12
-# CREATE_NO_WINDOW and CREATE_NEW_PROCESS_GROUP: no console flashes up, and Ctrl+C is ours to handle, not ffmpeg's.
-WINDOWS_FLAGS = 0x0800_0000 | 0x0000_0200 if sys.platform == "win32" else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +45,18 @@ def part_of(output: Path) -> Path:
 
 
 def check_output(output: Path) -> None:
-    """Make the folder of `output` and see that a file can be written there; raises OUTPUT_NOT_WRITABLE."""
+    """See that there is an ffmpeg, make the folder of `output` and see that a file can be written there.
+
+    Raises VIDEO_WRITER_FAILED and OUTPUT_NOT_WRITABLE.
+    """
+    find_ffmpeg()
     with disk_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         if output.is_dir():
             raise IsADirectoryError(0, "Is a directory")
+        if output.exists():
+            # One that must not be written, or that a player on Windows locks, is better found now than after hours.
+            output.open("rb+").close()
         part = part_of(output)
         part.open("ab").close()
         part.unlink()
@@ -76,33 +76,28 @@ class VideoWriter:
         self._on_wait = on_wait
         self._queue: queue.Queue[np.ndarray | None] = queue.Queue(QUEUED_FRAMES)
         self._broken = threading.Event()
+        self._is_complete = False
+        self._fault: Exception | None = None
 
     def __enter__(self) -> Self:
         """Start ffmpeg. Raises VIDEO_WRITER_FAILED when it cannot be started."""
-        self._resources = contextlib.ExitStack()
-        self._errors: BinaryIO = self._resources.enter_context(tempfile.TemporaryFile())
-        folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="tessera-")))
-        tags = folder / "tags.txt"
-        tags.write_text(ffmetadata(self._tags), "utf-8", "replace", "\n")
-        try:
-            self._process = self._start(tags)
-        except OSError as error:
-            self._resources.close()
-            raise EngineError(ErrorCode.VIDEO_WRITER_FAILED, last_lines=str(error)) from error
-        self._thread = threading.Thread(target=self._feed, name="video-writer", daemon=True)
-        self._thread.start()
+        with contextlib.ExitStack() as resources:
+            try:
+                self._ffmpeg = self._start(resources)
+            except OSError as error:
+                raise EngineError(ErrorCode.VIDEO_WRITER_FAILED, last_lines=str(error)) from error
+            self._thread = threading.Thread(target=self._feed, name="video-writer", daemon=True)
+            self._thread.start()
+            self._resources = resources.pop_all()
         return self
 
-    def _start(self, tags: Path) -> subprocess.Popen[bytes]:
-        command = ffmpeg_command(part_of(self._output), self._video, tags)
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            creationflags=WINDOWS_FLAGS,
-            start_new_session=sys.platform != "win32",
-        )
+    def _start(self, resources: contextlib.ExitStack) -> FfmpegProcess:
+        temporary = tempfile.TemporaryDirectory(prefix="tessera-", ignore_cleanup_errors=True)
+        tags = Path(resources.enter_context(temporary)) / "tags.txt"
+        tags.write_text(ffmetadata(self._tags), "utf-8", "replace", "\n")
+        ffmpeg = FfmpegProcess(ffmpeg_command(part_of(self._output), self._video, tags))
+        resources.callback(ffmpeg.end)
+        return ffmpeg
 
     def write(self, frame: np.ndarray) -> None:
         """Queue `frame` [H, W, 4] uint8 (B, G, R, unused); it must not change until it is written.
@@ -120,78 +115,72 @@ class VideoWriter:
                 self._queue.put(frame, timeout=POLL_SECONDS)
                 return
             self._on_wait()
-        raise self._failure()
+        raise self._failure() from self._fault
 
     def _feed(self) -> None:
-        """The writer thread: frames from the queue into ffmpeg until the end mark."""
-        pipe = self._process.stdin
-        assert pipe is not None
+        """The writer thread: frames from the queue into ffmpeg until the end mark.
+
+        ffmpeg takes any end of its input for the end of the video, so only the mark tells that no frame is missing.
+        """
         try:
-            while (frame := self._queue.get()) is not None:
-                pipe.write(np.ascontiguousarray(frame).data)
-        except (OSError, ValueError):
-            self._broken.set()
+            with self._ffmpeg.stdin as pipe:
+                while (frame := self._queue.get()) is not None:
+                    pipe.write(np.ascontiguousarray(frame).data)
+            self._is_complete = True
+        except OSError:
+            pass  # ffmpeg has ended; its last words tell why
+        except Exception as error:
+            self._fault = error
         finally:
-            with contextlib.suppress(OSError):
-                pipe.close()
+            if not self._is_complete:
+                self._broken.set()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except BaseException:
-            self._abandon()
-            raise
-        else:
+        with self._resources:
             if kind is not None:
                 self._abandon()
-        finally:
-            self._resources.close()
+                return
+            try:
+                self._finish()
+            except BaseException:
+                self._abandon()
+                raise
+        put_in_place(part_of(self._output), self._output)
 
     def _finish(self) -> None:
-        """Let ffmpeg write the end of the file, then make it durable under its own name."""
+        """Let ffmpeg write the end of the file."""
         self._put(None)
-        while self._thread.is_alive() or self._process.poll() is None:
+        while self._thread.is_alive() or not self._ffmpeg.has_ended(POLL_SECONDS):
             self._on_wait()
             self._thread.join(POLL_SECONDS)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(POLL_SECONDS)
-        if self._process.returncode != 0 or self._broken.is_set():
-            raise self._failure()
-        part = part_of(self._output)
-        with disk_errors(self._output):
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            part.replace(self._output)
-            flush_folder(self._output.parent)
+        if not (self._is_complete and self._ffmpeg.has_succeeded):
+            raise self._failure() from self._fault
 
     def _abandon(self) -> None:
         """End ffmpeg and the thread, and remove the part."""
-        self._process.kill()
-        self._process.wait()
+        self._ffmpeg.end()
         self._broken.set()
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
         self._thread.join()
-        part_of(self._output).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what is told is why the video ended, not what is left of it
+            part_of(self._output).unlink()
 
     def _failure(self) -> EngineError:
-        """The error that ffmpeg ended with: its last lines, or the code when it said nothing."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(END_SECONDS)
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").splitlines()[-LAST_LINES:]
-        last_lines = "\n".join([*lines, f"ffmpeg ended with code {self._process.poll()}"])
-        return EngineError(ErrorCode.VIDEO_WRITER_FAILED, last_lines=last_lines)
+        """What ffmpeg ended with, and before it the fault of this program, if that is the reason."""
+        words = self._ffmpeg.last_words()
+        if self._fault is not None:
+            words = f"{self._fault!r}\n{words}"
+        return EngineError(ErrorCode.VIDEO_WRITER_FAILED, last_lines=words)
 
 
 def ffmpeg_command(part: Path, video: VideoFormat, tags: Path) -> list[str]:
     """The command line: raw B, G, R, x frames on stdin to H.264 in BT.709, limited range, index in front."""
     bt709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv")
     return [
-        imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y",
+        find_ffmpeg(), "-hide_banner", "-loglevel", "error", "-y",
         "-f", "rawvideo", "-pix_fmt", "bgr0", "-s", f"{video.width}x{video.height}", "-r", str(video.fps),
         "-i", "pipe:0",
         "-f", "ffmetadata", "-i", str(tags), "-map", "0:v", "-map_metadata", "1",

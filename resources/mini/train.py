@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/mini"), help="folder for what lies between the stages")
     parser.add_argument("--out", type=Path, default=FOLDER, help="the model folder")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vae-minutes", type=float, default=18)
+    parser.add_argument("--vae-minutes", type=float, default=20)
     parser.add_argument("--dit-minutes", type=float, default=90)
     parser.add_argument("--rounds", type=int, default=1, help="scenes of every training caption")
     options = vars(parser.parse_args())

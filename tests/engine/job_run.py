@@ -1,5 +1,6 @@
 """One job on the tiny model in this process, with everything it said; shared by the tests of jobs."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
 from engine.commands import Command, GenerateVideo
+from engine.decode.frames import FILE_NAME
 from engine.engine import Engine
 from engine.errors import ErrorCode
 from engine.events import (
@@ -51,6 +53,12 @@ def latents_of(command: GenerateVideo, jobs: Path) -> torch.Tensor:
     run = Run(command, jobs)
     assert isinstance(run(), JobFinished)
     return load_file(next(event.path for event in run.events if isinstance(event, LatentsSaved)))["latents"]
+
+
+def kept_in(job_folder: Path) -> list[str]:
+    """The names of what a job leaves in its folder, without the frames that Windows keeps while a canvas maps them."""
+    names = sorted(file.name for file in job_folder.iterdir())
+    return [name for name in names if sys.platform != "win32" or name != FILE_NAME]
 
 
 def assert_failed(end: Event, code: ErrorCode) -> JobFailed:

@@ -50,5 +50,10 @@ def test_a_peak_is_measured_when_the_stage_fails() -> None:
     assert peak.bytes > 0
 
 
-def test_at_least_one_core() -> None:
-    assert 1 <= usable_cores() <= torch.get_num_threads() * 64
+@pytest.mark.parametrize(("physical", "allowed", "cores"), [(8, 16, 8), (8, 2, 2), (None, 4, 1)])
+def test_threads_are_for_physical_cores_that_may_be_used(
+    monkeypatch: pytest.MonkeyPatch, physical: int | None, allowed: int, cores: int
+) -> None:
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 2 * (physical or 1) if logical else physical)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(allowed)), raising=False)
+    assert usable_cores() == cores

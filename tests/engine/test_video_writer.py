@@ -1,60 +1,17 @@
-"""Real ffmpeg: what was written is read back, and every way it can fail leaves nothing half done."""
+"""Real ffmpeg: what was written is read back."""
 
 import json
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
-from engine.cancel import CancelFlag, Cancelled
 from engine.commands import GenerateVideo
-from engine.errors import EngineError, ErrorCode
 from engine.events import Stage
 from engine.output.metadata import JobRecord, ffmetadata
-from engine.output.video_writer import VideoFormat, VideoWriter, check_output, part_of
+from engine.output.video_writer import VideoWriter, part_of
 from tests.engine.video_reading import describe_stream, ffmpeg, read_frames, read_tag
-
-SMALL = VideoFormat(64, 48, 16)
-
-
-def nothing() -> None:
-    """Nobody waits for anything."""
-
-
-def patches(count: int, video: VideoFormat = SMALL) -> np.ndarray:
-    """Frames [T, H, W, 4] of four flat colours whose brightness changes with time; the fourth byte is noise."""
-    frames = np.zeros((count, video.height, video.width, 4), np.uint8)
-    frames[..., 3] = np.random.default_rng(0).integers(0, 256, frames.shape[:3])
-    half_h, half_w = video.height // 2, video.width // 2
-    for t, frame in enumerate(frames):
-        level = 60 + 180 * t // max(1, count)
-        frame[:half_h, :half_w, :3] = (0, 0, level)  # red, in B, G, R order
-        frame[:half_h, half_w:, :3] = (0, level, 0)
-        frame[half_h:, :half_w, :3] = (level, 0, 0)
-        frame[half_h:, half_w:, :3] = level
-    return frames
-
-
-def write(output: Path, frames: np.ndarray, video: VideoFormat = SMALL, tags: dict[str, str] | None = None) -> None:
-    with VideoWriter(output, video, tags or {}, nothing) as writer:
-        for frame in frames:
-            writer.write(frame)
-
-
-def ffmpeg_children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "ffmpeg" in child.name()]
-
-
-def assert_nothing_left(output: Path) -> None:
-    assert not output.exists()
-    assert not part_of(output).exists()
-    assert not part_of(output).is_symlink()
-    assert ffmpeg_children() == []
-    assert all(thread.name != "video-writer" for thread in threading.enumerate())
+from tests.engine.video_writing import SMALL, ffmpeg_children, nothing, patches, write
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
@@ -124,107 +81,6 @@ def test_an_existing_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:
             writer.write(frame)
         assert output.read_bytes() == b"old"
     assert len(read_frames(output, 64, 48)) == 5
-
-
-def bad_codec(_: Path) -> VideoFormat:
-    return VideoFormat(64, 48, 16, ("no_such_codec",))
-
-
-def full_disk(output: Path) -> VideoFormat:
-    part_of(output).symlink_to("/dev/full")
-    return SMALL
-
-
-@pytest.mark.parametrize(
-    ("arrange", "words"), [(bad_codec, "Unknown encoder 'no_such_codec'"), (full_disk, "No space left on device")]
-)
-def test_failure_is_told_with_the_last_lines(
-    tmp_path: Path, arrange: Callable[[Path], VideoFormat], words: str
-) -> None:
-    output = tmp_path / "out.mp4"
-    video = arrange(output)
-    with pytest.raises(EngineError) as caught:
-        write(output, patches(300), video)
-    assert caught.value.code is ErrorCode.VIDEO_WRITER_FAILED
-    assert words in str(caught.value.details["last_lines"])
-    assert_nothing_left(output)
-
-
-def test_ffmpeg_killed_midway(tmp_path: Path) -> None:
-    output = tmp_path / "out.mp4"
-
-    def killed_after_three_frames() -> None:
-        with VideoWriter(output, SMALL, {}, nothing) as writer:
-            for t, frame in enumerate(patches(200)):
-                writer.write(frame)
-                if t == 3:
-                    ffmpeg_children()[0].kill()
-
-    with pytest.raises(EngineError, match="-9"):
-        killed_after_three_frames()
-    assert_nothing_left(output)
-
-
-def test_ffmpeg_killed_while_it_finishes(tmp_path: Path) -> None:
-    output = tmp_path / "out.mp4"
-
-    def killed_at_the_end() -> None:
-        with VideoWriter(output, SMALL, {}, nothing) as writer:
-            writer.write(patches(1)[0])
-            ffmpeg_children()[0].kill()
-
-    with pytest.raises(EngineError, match="video_writer_failed"):
-        killed_at_the_end()
-    assert_nothing_left(output)
-
-
-def test_ffmpeg_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "no-ffmpeg"))
-    with pytest.raises(EngineError, match="no-ffmpeg"):
-        write(tmp_path / "out.mp4", patches(1))
-    assert_nothing_left(tmp_path / "out.mp4")
-
-
-def test_cancel_ends_a_slow_encoder_at_once(tmp_path: Path) -> None:
-    """The slowest preset on large noise: the writer is waiting for ffmpeg when the cancel comes."""
-    output, cancel, asked = tmp_path / "out.mp4", CancelFlag(), [0.0]
-    video = VideoFormat(1280, 720, 16, ("libx264", "-preset", "placebo"))
-    frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 4), np.uint8)
-
-    def ask() -> None:
-        asked[0] = time.monotonic()
-        cancel.set()
-
-    def write_forever() -> None:
-        threading.Timer(1.0, ask).start()
-        with VideoWriter(output, video, {}, cancel.raise_if_set) as writer:
-            for _ in range(30):
-                writer.write(frame)
-
-    with pytest.raises(Cancelled):
-        write_forever()
-    assert time.monotonic() - asked[0] < 2  # the rest would take it minutes
-    assert_nothing_left(output)
-
-
-def test_frames_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
-    for frame in (np.zeros((48, 64, 3), np.uint8), np.zeros((64, 48, 4), np.uint8), np.zeros((48, 64, 4), np.float32)):
-        with pytest.raises(ValueError, match="uint8"):
-            write(tmp_path / "out.mp4", frame[None])
-    with pytest.raises(ValueError, match="even"):
-        VideoFormat(63, 48, 16)
-    assert_nothing_left(tmp_path / "out.mp4")
-
-
-def test_output_that_cannot_be_written_is_found_early(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for output in (tmp_path, tmp_path / "file" / "out.mp4", Path("/proc/out.mp4"), tmp_path / ("n" * 300)):
-        with pytest.raises(EngineError) as caught:
-            check_output(output)
-        assert caught.value.code is ErrorCode.OUTPUT_NOT_WRITABLE
-        assert caught.value.details["reason"]
-    check_output(tmp_path / "new" / "folder" / "out.mp4")
-    assert list((tmp_path / "new" / "folder").iterdir()) == []
 
 
 def test_ffmpeg_is_really_called() -> None:

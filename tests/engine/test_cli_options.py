@@ -1,0 +1,106 @@
+"""From options to commands, and what is said of those that cannot become one."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.cli import build_parser, decode_command, generate_command, main
+from engine.commands import DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver
+from engine.presets import defaults_of
+
+DECODE_OPTIONS = ["--decode-mode", "frame_major", "--strip-rows", "32", "--chunk-latents", "2", "--budget", "0.5GiB"]
+DECODE_SETTINGS = DecodeSettings(DecodeMode.FRAME_MAJOR, 32, 2, 2**29)
+
+
+def generated(*arguments: str | Path) -> GenerateVideo:
+    return generate_command(build_parser().parse_args(["generate", *map(str, arguments)]))
+
+
+def decoded(*arguments: str | Path) -> DecodeLatents:
+    return decode_command(build_parser().parse_args(["decode", *map(str, arguments)]))
+
+
+def test_every_option_of_generate_is_in_the_command(tiny_model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "star.mp4"
+    own = [
+        "--negative", "blurry", "--size", "96x48", "--frames", "13", "--steps", "7", "--seed", "11",
+        "--guidance", "2.5", "--shift", "4.5", "--solver", "euler", "--fps", "24",
+    ]  # fmt: skip
+    command = generated("a star", "--model", tiny_model, "-o", output, *own, *DECODE_OPTIONS)
+    assert command == GenerateVideo(
+        "a star", output, tiny_model, negative_prompt="blurry", width=96, height=48, frames=13, fps=24, steps=7,
+        guidance=2.5, shift=4.5, seed=11, solver=Solver.EULER, decode=DECODE_SETTINGS,
+    )  # fmt: skip
+
+
+def shaped_like_the_embedded_one(model: Path, folder: Path) -> Path:
+    """A copy of `model` whose config says the width and depth by which the preset `mini` is found."""
+    shutil.copytree(model, folder)
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"dim": 192, "num_layers": 6}), "utf-8")
+    return folder
+
+
+def test_options_left_out_are_the_models_own(tiny_model: Path, tmp_path: Path) -> None:
+    commands = []
+    for model in (tiny_model, shaped_like_the_embedded_one(tiny_model, tmp_path / "mini")):
+        own = defaults_of(model)
+        commands.append(generated("a star", "--model", model, "-o", tmp_path / "star.mp4"))
+        assert commands[-1] == GenerateVideo(
+            "a star", tmp_path / "star.mp4", model, own.negative_prompt, own.width, own.height, own.frames, own.fps,
+            own.steps, own.guidance, own.shift,
+        )  # fmt: skip
+    assert [(command.width, command.steps, command.shift) for command in commands] == [(832, 50, 5.0), (256, 20, 3.0)]
+
+
+def test_nothing_and_zero_are_said_not_left_out(tiny_model: Path, tmp_path: Path) -> None:
+    own = ["--negative", "", "--frames", "0", "--steps", "0", "--fps", "0", "--guidance", "0", "--shift", "0"]
+    command = generated("a star", "--model", tiny_model, "-o", tmp_path / "star.mp4", *own)
+    assert command.negative_prompt == ""
+    said = (command.frames, command.steps, command.fps, command.guidance, command.shift)
+    assert said == (0, 0, 0, 0, 0)
+
+
+def test_every_option_of_decode_is_in_the_command(tiny_model: Path, tmp_path: Path) -> None:
+    latents, output = tmp_path / "latents.safetensors", tmp_path / "again.mp4"
+    command = decoded(latents, "-o", output, "--model", tiny_model, "--fps", "24", *DECODE_OPTIONS)
+    assert command == DecodeLatents(latents, output, tiny_model, 24, DECODE_SETTINGS)
+
+
+def test_decode_leaves_model_and_frame_rate_to_the_latents(tmp_path: Path) -> None:
+    latents, output = tmp_path / "latents.safetensors", tmp_path / "again.mp4"
+    assert decoded(latents, "-o", output) == DecodeLatents(latents, output, model=None, fps=None)
+
+
+def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in a job's folder is read again from anywhere."""
+    monkeypatch.chdir(tmp_path)
+    command = decoded("l.safetensors", "-o", "again.mp4", "--model", "model")
+    assert command == DecodeLatents(tmp_path / "l.safetensors", tmp_path / "again.mp4", tmp_path / "model")
+
+
+def refused(capsys: pytest.CaptureFixture[str], exit_code: int, *arguments: str | Path) -> tuple[str, str]:
+    assert main(list(map(str, arguments))) == exit_code
+    out, error = capsys.readouterr()
+    return out, error
+
+
+def test_what_fails_before_a_job_is_told_to_programs_as_an_event(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    plan = ["plan", "--size", "65x48", "--frames", "9"]
+    generate = ["generate", "x", "--model", tmp_path / "none", "-o", tmp_path / "o.mp4"]
+    for arguments, exit_code, code, detail in (
+        (plan, 2, "invalid_size", {"nearest": "64x48, 80x48"}),
+        (generate, 1, "model_not_found", {"folder": str(tmp_path / "none")}),
+    ):
+        out, error = refused(capsys, exit_code, *arguments, "--json")
+        event = json.loads(out)
+        assert (event["event"], event["code"], event["latents"], error) == ("JobFailed", code, None, "")
+        assert detail.items() <= event["details"].items()
+        assert code in event["technical"]
+        out, error = refused(capsys, exit_code, *arguments)
+        assert out == ""
+        assert all(value in error for value in detail.values())
