@@ -1,4 +1,4 @@
-"""Measures the embedded model: `python -m resources.mini.evaluate --prompts 120`.
+"""Measures the embedded model: `python -m resources.mini.evaluate`.
 
 Held-out prompts go the whole way through the engine; the judge sees only the pixels of the finished MP4.
 Writes a table (`evaluation.md`) and every single verdict (`evaluation.json`).
@@ -93,7 +93,7 @@ def main() -> None:
     """Evaluate the model named on the command line and write the results."""
     parser = argparse.ArgumentParser(prog="python -m resources.mini.evaluate")
     parser.add_argument("--model", type=Path, default=EMBEDDED_MODEL)
-    parser.add_argument("--prompts", type=int, default=120)
+    parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=EMBEDDED_MODEL / "evaluation")
