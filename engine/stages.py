@@ -37,17 +37,16 @@ class Stages:
     ) -> Iterator[Callable[[int, int], None]]:
         """Run the block as `stage`; gives a function that reports progress as done of total.
 
-        Prediction and budget count the stage's own tensors. They are announced on top of what is held already, the
-        prediction with the allowance for libraries.
+        Prediction and budget count the stage's own tensors. They are announced on top of what is held already, with
+        the allowance for libraries.
         """
         self.current = stage
         began, peak = time.perf_counter(), PeakMemory(self.device)
         try:
             with peak:
-                held = held_bytes(self.device)
-                budget = None if budget_bytes is None else held + budget_bytes
-                predicted = held + predicted_peak_bytes + libraries_bytes(stage, self.device)
-                self.emit(StageStarted(stage, predicted, budget))
+                ground = held_bytes(self.device) + libraries_bytes(stage, self.device)
+                budget = None if budget_bytes is None else ground + budget_bytes
+                self.emit(StageStarted(stage, ground + predicted_peak_bytes, budget))
                 yield lambda done, total: self.emit(StageProgressed(stage, done, total))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)

@@ -1,4 +1,4 @@
-"""Writes the trained networks as a model folder, laid out like the official checkpoints."""
+"""Writes the trained networks as a model folder, laid out like the official checkpoints, and reads them back."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.models.transformer import keeps_float32
@@ -40,6 +40,19 @@ def export(work: Path, out: Path) -> None:
     write_json(out / "config.json", config)
     write_json(out / "Wan2.1_VAE.json", dataclasses.asdict(vae.config))
     write_json(out / "latent_rgb.json", fit_latent_rgb(vae))
+
+
+def take_back(out: Path, work: Path) -> None:
+    """The opposite of `export`: the training files that the model in `out` was written from, into `work`."""
+    model, vae = TextToVideo(), "Wan2.1_VAE"
+    model.transformer.load_state_dict(load_file(out / "diffusion_pytorch_model.safetensors"))
+    model.text_encoder.load_state_dict(load_file(out / "models_t5_umt5.safetensors"))
+    torch.save(model.state_dict(), work / "dit.pt")
+    torch.save(load_file(out / f"{vae}.safetensors"), work / "vae.pt")
+    (work / "spiece.model").write_bytes((out / "spiece.model").read_bytes())
+    known = json.loads((out / f"{vae}.json").read_text("utf-8"))
+    (work / "clips").mkdir(exist_ok=True)
+    write_json(work / "clips" / STATISTICS, {"mean": known["latents_mean"], "std": known["latents_std"]})
 
 
 def stored(name: str, tensor: Tensor) -> Tensor:

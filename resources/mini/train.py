@@ -1,8 +1,8 @@
 """Makes the embedded model from nothing but this folder: `python -m resources.mini.train all --work build/mini`.
 
 Stages, each a command of its own that goes on from the files of the one before (see README.md):
-vocabulary, vae, statistics, clips, dit, export. Training is bounded by wall-clock minutes, so that one machine's
-patience, not a step count, decides; everything else is seeded.
+vocabulary, vae, statistics, clips, dit, export; `resume` brings their files back from the model folder. Training is
+bounded by wall-clock minutes, so that one machine's patience, not a step count, decides; everything else is seeded.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from resources.mini.clips import STATISTICS, encode_clips, measure_statistics
-from resources.mini.export import export
+from resources.mini.export import export, take_back
 from resources.mini.train_dit import VOCABULARY, train_dit
 from resources.mini.train_vae import train_vae
 from resources.mini.training import run_on_every_core
@@ -65,9 +65,16 @@ def write(job: Job) -> None:
     export(job.work, job.out)
 
 
+def resume(job: Job) -> None:
+    """The files of the work folder from the model folder, to go on with `clips` and `dit`."""
+    take_back(job.out, job.work)
+
+
 STAGES: dict[str, Callable[[Job], None]] = {
     "vocabulary": vocabulary, "vae": vae, "statistics": statistics, "clips": clips, "dit": dit, "export": write,
+    "resume": resume,
 }  # fmt: skip
+FROM_NOTHING = tuple(stage for stage in STAGES if stage != "resume")
 
 
 def _vae(rank: int, job: Job) -> None:
@@ -104,7 +111,7 @@ def main() -> None:
     chosen = options.pop("stages")
     job = Job(**options)
     job.work.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES if "all" in chosen else chosen:
+    for stage in FROM_NOTHING if "all" in chosen else chosen:
         STAGES[stage](job)
 
 

@@ -93,8 +93,8 @@ def test_a_long_path_is_shortened_in_the_sentence_and_whole_in_the_details(desk:
     bar = desk.app.window.error_bar
     title = next(label for label in bar.findChildren(QLabel) if "cannot be saved" in label.text())
     assert "/home/somebody/Videos/" in title.text().replace(BREAK, "")
-    assert title.text().endswith("/Tessera.".replace("/", f"/{BREAK}"))
-    assert len(title.text()) < 130
+    assert title.text().endswith("/Tessera: Permission denied.".replace("/", f"/{BREAK}"))
+    assert len(title.text()) < 150
     assert LONG_PATH in bar._details.toPlainText()
 
 
