@@ -1,9 +1,18 @@
 """The embedded model's world and its judge: the judge must be right about pictures whose truth is known."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from engine.commands import EMBEDDED_MODEL
+from engine.presets import defaults_of
+from resources.mini.clips import STATISTICS, trained_vae
+from resources.mini.export import take_back
 from resources.mini.judge import judge
+from resources.mini.train_dit import TextToVideo
 from resources.mini.world import (
     BACKGROUNDS,
     COLOURS,
@@ -24,6 +33,20 @@ def test_the_world_is_as_large_as_promised() -> None:
     assert not set(training) & set(held_out)
     assert set(training) | set(held_out) == set(all_captions())
     assert len(held_out) == round(0.2 * len(all_captions()))
+
+
+def test_the_model_is_small_enough_to_come_along() -> None:
+    assert sum(file.stat().st_size for file in EMBEDDED_MODEL.iterdir() if file.is_file()) <= 24e6
+    assert defaults_of(EMBEDDED_MODEL).name == "mini"
+
+
+def test_training_can_go_on_from_the_model(tmp_path: Path) -> None:
+    take_back(EMBEDDED_MODEL, tmp_path)
+    model = TextToVideo()
+    model.load_state_dict(torch.load(tmp_path / "dit.pt", weights_only=True))
+    stored_tensor = load_file(EMBEDDED_MODEL / "diffusion_pytorch_model.safetensors")["head.head.weight"]
+    assert torch.equal(model.transformer.head.head.weight, stored_tensor)
+    assert trained_vae(tmp_path / "vae.pt", tmp_path / "clips" / STATISTICS).config.latents_std != (1.0,) * 8
 
 
 def test_every_word_is_seen_in_training() -> None:
