@@ -10,10 +10,10 @@ from math import prod
 import torch
 from torch import nn
 
+from engine.decode.footprint import FLOAT32_BYTES
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
 from engine.models.transformer import Grid, TransformerConfig, WanTransformer, keeps_float32
 
-FLOAT32_BYTES = 4
 INT64_BYTES = 8
 
 
