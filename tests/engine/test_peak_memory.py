@@ -1,12 +1,16 @@
 """The measured peak is the true one, also when it is over before the next sample."""
 
 import gc
+import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from engine.memory.budget import PeakMemory, usable_cores
+from engine.memory.resident_peak import HighWaterMark, ResidentPeak, SampledPeak
 
 CPU = torch.device("cpu")
 
@@ -15,14 +19,27 @@ def resident_block(mib: int) -> np.ndarray:
     return np.ones(mib * 2**20, np.uint8)  # ones: untouched zero pages are not resident
 
 
+def extra_of_a_block(watch: Callable[[], ResidentPeak], mib: int, seconds: float) -> float:
+    """MiB that a block held for `seconds` adds to the peak."""
+    gc.collect()
+    idle, busy = watch().stop(), watch()
+    block = resident_block(mib)
+    time.sleep(seconds)
+    del block
+    return (busy.stop() - idle) / 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process reset its mark")
 def test_a_block_freed_at_once_counts() -> None:
-    with PeakMemory(CPU) as idle:
-        pass
-    with PeakMemory(CPU) as busy:
-        block = resident_block(200)
-        del block
-        gc.collect()
-    assert busy.bytes - idle.bytes == pytest.approx(200 * 2**20, rel=0.1)
+    higher_before = resident_block(400)
+    del higher_before
+    assert extra_of_a_block(HighWaterMark, 200, seconds=0) == pytest.approx(200, rel=0.1)
+
+
+def test_sampling_sees_what_lasts_longer_than_a_sample() -> None:
+    higher_before = resident_block(400)
+    del higher_before
+    assert extra_of_a_block(SampledPeak, 200, seconds=0.3) == pytest.approx(200, rel=0.1)
 
 
 def test_a_smaller_second_stage_has_its_own_peak() -> None:
