@@ -36,6 +36,21 @@ class VideoVaeConfig:
     )  # fmt: skip
 
     @property
+    def decoder_dim(self) -> int:
+        """Width that the decoder's widths are multiples of, as `dim` is for the encoder."""
+        return self.dim
+
+    @property
+    def patch_size(self) -> int:
+        """Rows, and columns, of pixels that are one value of the network's finest grid."""
+        return 1
+
+    @property
+    def picture_channels(self) -> int:
+        """Channels in which the encoder takes pixels and the decoder makes them."""
+        return 3
+
+    @property
     def spatial_factor(self) -> int:
         """Pixels per latent row and column."""
         return 2 ** (len(self.dim_mult) - 1)
@@ -74,7 +89,8 @@ class CausalConv3d(nn.Conv3d):
         self.past_frames = kernel[0] - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(F.pad(x, (0, 0, 0, 0, self.past_frames, 0)))
+        # Padding by nothing would still copy.
+        return super().forward(F.pad(x, (0, 0, 0, 0, self.past_frames, 0)) if self.past_frames else x)
 
 
 def causal_conv3(c_in: int, c_out: int) -> CausalConv3d:
@@ -149,15 +165,15 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Doubles height and width, and with `temporal` also the frames after the first."""
 
-    def __init__(self, channels: int, *, temporal: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, *, temporal: bool) -> None:
         super().__init__()
         self.temporal = temporal
         self.resample = nn.Sequential(
             nn.Upsample(scale_factor=(2.0, 2.0), mode="nearest-exact"),
-            nn.Conv2d(channels, channels // 2, 3, padding=1),
+            nn.Conv2d(c_in, c_out, 3, padding=1),
         )
         if temporal:
-            self.time_conv = CausalConv3d(channels, 2 * channels, (3, 1, 1))
+            self.time_conv = CausalConv3d(c_in, 2 * c_in, (3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.temporal and x.shape[2] > 1:
@@ -188,7 +204,7 @@ class Encoder(nn.Module):
     def __init__(self, config: VideoVaeConfig) -> None:
         super().__init__()
         widths = [config.dim * m for m in (1, *config.dim_mult)]
-        self.conv1 = causal_conv3(3, widths[0])
+        self.conv1 = causal_conv3(config.picture_channels, widths[0])
         self.downsamples = nn.Sequential(*self._stages(config, widths))
         self.middle = middle_layers(widths[-1])
         self.head = head_layers(widths[-1], 2 * config.z_dim)
@@ -212,11 +228,11 @@ class Decoder(nn.Module):
     def __init__(self, config: VideoVaeConfig) -> None:
         super().__init__()
         mult = config.dim_mult[::-1]
-        widths = [config.dim * m for m in (mult[0], *mult)]
+        widths = [config.decoder_dim * m for m in (mult[0], *mult)]
         self.conv1 = causal_conv3(config.z_dim, widths[0])
         self.middle = middle_layers(widths[0])
         self.upsamples = nn.Sequential(*self._stages(config, widths))
-        self.head = head_layers(widths[-1], 3)
+        self.head = head_layers(widths[-1], config.picture_channels)
 
     @staticmethod
     def _stages(config: VideoVaeConfig, widths: list[int]) -> Iterator[nn.Module]:
@@ -227,7 +243,7 @@ class Decoder(nn.Module):
             for block in range(config.num_res_blocks + 1):
                 yield ResidualBlock(c_in if block == 0 else c_out, c_out)
             if i != last:
-                yield Upsample(c_out, temporal=temporal[i])
+                yield Upsample(c_out, c_out // 2, temporal=temporal[i])
 
     def forward(self, z: Tensor) -> Tensor:
         return self.head(self.upsamples(self.middle(self.conv1(z))))
@@ -236,13 +252,15 @@ class Decoder(nn.Module):
 class VideoVae(nn.Module):
     """Encoder, decoder and the 1x1x1 convolutions between them and the latents."""
 
-    def __init__(self, config: VideoVaeConfig) -> None:
+    def __init__(
+        self, config: VideoVaeConfig, encoder: type[Encoder] = Encoder, decoder: type[Decoder] = Decoder
+    ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder = encoder(config)
         self.conv1 = causal_conv1(2 * config.z_dim, 2 * config.z_dim)
         self.conv2 = causal_conv1(config.z_dim, config.z_dim)
-        self.decoder = Decoder(config)
+        self.decoder = decoder(config)
 
     def encode(self, video: Tensor) -> Tensor:
         """Video [B, 3, T, H, W] in -1..1 to normalised latents [B, z, T', h, w]; surplus frames are dropped."""

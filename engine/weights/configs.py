@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,17 @@ from typing import Any
 from engine.models.text_encoder import TextEncoderConfig
 from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
+from engine.models.video_vae22 import VideoVae22Config
 from engine.weights.detect import ModelFiles
 from engine.weights.header import Header, invalid, read_header
 
 # What every published config.json states; the text's width and the patch are the same in all of them.
 STATED = ("dim", "eps", "ffn_dim", "freq_dim", "in_dim", "model_type", "num_heads", "num_layers", "out_dim", "text_len")
+STATISTICS = ("latents_mean", "latents_std")
+
+# A tensor that the VAE of Wan 2.2 has and that of 2.1 has not: its stages are modules of their own.
+VAE_22_MARK = "decoder.upsamples.0.upsamples.0.residual.2.weight"
+ENCODER_LAYER = re.compile(r"encoder\.downsamples\.\d+\.(downsamples\.\d+\.)?")
 
 
 def read_headers(files: tuple[Path, ...]) -> Header:
@@ -77,22 +85,24 @@ def text_encoder_config(files: ModelFiles) -> TextEncoderConfig:
 
 
 def vae_config(files: ModelFiles) -> VideoVaeConfig:
-    """Sizes from the shapes of the stored tensors; latent statistics from the JSON beside them, else Wan 2.1's.
+    """Sizes from the shapes of the stored tensors; latent statistics from the JSON beside them, else Wan's own.
 
-    Raises MODEL_INVALID, also where the statistics are not known.
+    A `VideoVae22Config` where the tensors are those of Wan 2.2. Raises MODEL_INVALID, also where the statistics are
+    not known.
     """
     with _shapes_of(files.vae) as header:
-        sizes = _vae_sizes(header)
-    stated = {} if files.vae_config is None else _read_json(files.vae_config)
+        config = _stored_vae(header)
+    stated = {} if files.vae_config is None else _frozen(_read_json(files.vae_config))
     source = files.vae_config or files.vae[0]
-    unknown = set(stated) - {field.name for field in dataclasses.fields(VideoVaeConfig)}
+    unknown = set(stated) - {field.name for field in dataclasses.fields(config)}
     if unknown:
         raise invalid(source, f"unknown: {', '.join(sorted(unknown))}")
-    config = dataclasses.replace(VideoVaeConfig(**sizes), **_frozen(stated))
-    contradicted = [name for name, value in sizes.items() if getattr(config, name) != value]
+    statistics = {name: stated.pop(name) for name in STATISTICS if name in stated}
+    contradicted = [name for name, value in stated.items() if getattr(config, name) != value]
     if contradicted:
         raise invalid(source, f"other than in {files.vae[0].name}: {', '.join(contradicted)}")
-    for name in ("latents_mean", "latents_std"):
+    config = dataclasses.replace(config, **statistics)
+    for name in STATISTICS:
         if not _is_statistic(getattr(config, name), config.z_dim):
             raise invalid(source, f"{name} is not {config.z_dim} numbers")
     return config
@@ -102,14 +112,25 @@ def _is_statistic(values: object, channels: int) -> bool:
     return isinstance(values, tuple) and len(values) == channels and all(isinstance(v, (int, float)) for v in values)
 
 
+def _stored_vae(header: Header) -> VideoVaeConfig:
+    """The sizes of the VAE of either kind. Raises KeyError, ValueError and ZeroDivisionError for another network."""
+    sizes = _vae_sizes(header)
+    if VAE_22_MARK not in header:
+        return VideoVaeConfig(**sizes)
+    channels = header["encoder.conv1.weight"].shape[1]
+    patch_size = math.isqrt(channels // 3)
+    if patch_size < 1 or 3 * patch_size**2 != channels:
+        raise ValueError(f"{channels} channels are no square patch of pixels")
+    decoder_dim = header["decoder.conv1.weight"].shape[0] // sizes["dim_mult"][-1]
+    return VideoVae22Config(**sizes, decoder_dim=decoder_dim, patch_size=patch_size)
+
+
 def _vae_sizes(header: Header) -> dict[str, Any]:
     """The encoder's layers in order: residual blocks, and a resampler at the end of every stage but the last."""
     dim = header["encoder.conv1.weight"].shape[0]
-    layers = {int(name.split(".")[2]) for name in header if name.startswith("encoder.downsamples.")}
     dim_mult: list[int] = []
     blocks, temporal = [0], []
-    for layer in range(len(layers)):
-        prefix = f"encoder.downsamples.{layer}."
+    for prefix in _encoder_layers(header):
         if f"{prefix}resample.1.weight" in header:
             temporal.append(f"{prefix}time_conv.weight" in header)
             blocks.append(0)
@@ -124,6 +145,14 @@ def _vae_sizes(header: Header) -> dict[str, Any]:
         "num_res_blocks": blocks[0],
         "temporal_downsample": tuple(temporal),
     }
+
+
+def _encoder_layers(header: Header) -> list[str]:
+    """What the names of each layer's tensors begin with, stages (where they are named) before layers in them."""
+    prefixes = {match[0] for name in header if (match := ENCODER_LAYER.match(name))}
+    if not prefixes:
+        raise KeyError("encoder.downsamples")
+    return sorted(prefixes, key=lambda prefix: [int(number) for number in re.findall(r"\d+", prefix)])
 
 
 @contextlib.contextmanager

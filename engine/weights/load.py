@@ -12,6 +12,7 @@ from engine.models.text_encoder import TextEncoder
 from engine.models.tokenizer import Tokenizer
 from engine.models.transformer import WanTransformer, keeps_float32
 from engine.models.video_vae import VideoVae
+from engine.models.video_vae22 import vae_of
 from engine.weights.configs import read_headers, text_encoder_config, transformer_config, vae_config
 from engine.weights.detect import ModelFiles
 from engine.weights.header import Header, invalid
@@ -77,7 +78,7 @@ def load_text_encoder(
 
 
 def load_vae(files: ModelFiles, device: torch.device, dtype: torch.dtype, on_tensor: OnTensor = ignore) -> VideoVae:
-    """The VAE in `dtype`. Raises MODEL_INVALID."""
+    """The VAE of either kind in `dtype`. Raises MODEL_INVALID."""
     model = _empty_vae(files)
     _give_weights(model, files.vae, Target(device, lambda _: dtype, on_tensor))
     return model
@@ -103,7 +104,7 @@ def _empty_text_encoder(files: ModelFiles) -> TextEncoder:
 
 def _empty_vae(files: ModelFiles) -> VideoVae:
     with torch.device("meta"):
-        return VideoVae(vae_config(files))
+        return vae_of(vae_config(files))
 
 
 def _check_names(model: nn.Module, files: tuple[Path, ...]) -> None:

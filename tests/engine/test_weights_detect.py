@@ -9,6 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from engine.errors import EngineError, ErrorCode
+from engine.models.video_vae22 import VideoVae22, VideoVae22Config
 from engine.weights.detect import find_model
 from tests.engine.tiny_model import build_tiny_model
 
@@ -49,6 +50,25 @@ def test_roles_come_from_tensors_not_names(folder: Path) -> None:
     assert files.vae_config == folder / "vae/diffusion_pytorch_model.json"
     assert files.tokenizer == folder / "google/umt5-xxl/spiece.model"
     assert files.latent_rgb == folder / "latent_rgb.json"
+
+
+def save_vae_22(file: Path) -> None:
+    save_file(VideoVae22(VideoVae22Config(dim=4, decoder_dim=4, num_res_blocks=1)).state_dict(), file)
+
+
+def test_a_vae_of_wan_22_takes_the_same_place(folder: Path) -> None:
+    (folder / "Wan2.1_VAE.safetensors").unlink()
+    save_vae_22(folder / "wan2.2_vae.safetensors")
+    files = find_model(folder)
+    assert files.vae == (folder / "wan2.2_vae.safetensors",)
+    assert files.vae_config is None
+
+
+def test_vaes_of_both_kinds_are_refused(folder: Path) -> None:
+    save_vae_22(folder / "wan2.2_vae.safetensors")
+    error = failure(folder)
+    assert error.code is ErrorCode.MODEL_INVALID
+    assert error.details["file"] == str(folder / "wan2.2_vae.safetensors")
 
 
 def test_notes_in_a_header_are_no_tensor(folder: Path) -> None:

@@ -12,13 +12,18 @@ from torch import Tensor
 
 from engine.errors import EngineError, ErrorCode
 from engine.models.transformer import keeps_float32
-from engine.models.video_vae import VideoVae, VideoVaeConfig
+from engine.models.video_vae import VideoVaeConfig
+from engine.models.video_vae22 import VideoVae22, VideoVae22Config, vae_of
 from engine.weights.configs import transformer_config, vae_config
 from engine.weights.detect import ModelFiles, find_model
 from engine.weights.load import load_text_encoder, load_tokenizer, load_transformer, load_vae
 from tests.engine.tiny_model import TRANSFORMER, VAE, build_tiny_model
 
 CPU = torch.device("cpu")
+# With the statistics of the tiny model, so that it can take the place of that model's VAE.
+VAE_22 = VideoVae22Config(
+    dim=4, decoder_dim=6, z_dim=8, num_res_blocks=1, latents_mean=VAE.latents_mean, latents_std=VAE.latents_std
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def files(built: Path, tmp_path: Path) -> ModelFiles:
     return find_model(shutil.copytree(built, tmp_path / "model"))
+
+
+@pytest.fixture
+def files_22(files: ModelFiles) -> ModelFiles:
+    save_file(vae_of(VAE_22).state_dict(), files.vae[0])
+    return find_model(files.folder)
 
 
 def load(files: ModelFiles, network: str, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
@@ -87,20 +98,65 @@ def test_sizes_are_those_that_were_stored(files: ModelFiles) -> None:
         VideoVaeConfig(dim=4),
         VideoVaeConfig(dim=4, dim_mult=(1, 3, 2), num_res_blocks=3, temporal_downsample=(True, False)),
         VideoVaeConfig(dim=4, dim_mult=(2, 2, 2, 2), num_res_blocks=1, temporal_downsample=(True, True, False)),
+        VideoVae22Config(dim=4, decoder_dim=6),
+        VideoVae22Config(dim=4, dim_mult=(2, 4, 2), num_res_blocks=1, temporal_downsample=(True, False), patch_size=4),
+        VideoVae22Config(dim=4, decoder_dim=2, num_res_blocks=12, temporal_downsample=(True, False, True)),
     ],
 )
 def test_vae_sizes_from_shapes_alone(files: ModelFiles, config: VideoVaeConfig) -> None:
-    """With sixteen channels and no JSON beside it, a VAE has the statistics of Wan 2.1."""
+    """With as many channels as Wan's own and no JSON beside it, a VAE has the statistics of Wan 2.1 or 2.2."""
     assert files.vae_config is not None
     files.vae_config.unlink()
-    save_file(VideoVae(config).state_dict(), files.vae[0])
+    save_file(vae_of(config).state_dict(), files.vae[0])
     assert vae_config(find_model(files.folder)) == config
 
 
-def test_statistics_are_never_guessed(files: ModelFiles) -> None:
+@pytest.mark.parametrize("kind", ["files", "files_22"])
+def test_statistics_are_never_guessed(kind: str, request: pytest.FixtureRequest) -> None:
+    files: ModelFiles = request.getfixturevalue(kind)
     assert files.vae_config is not None
     files.vae_config.unlink()
     assert "latents_mean is not 8 numbers" in reason(find_model(files.folder), "vae", files.vae[0])
+
+
+@torch.no_grad()
+def test_a_vae_of_wan_22_is_what_was_stored(files_22: ModelFiles) -> None:
+    stored = vae_of(VAE_22)
+    stored.load_state_dict(load_file(files_22.vae[0]))
+    vae = load(files_22, "vae")
+    assert isinstance(vae, VideoVae22)
+    assert vae.config == VAE_22
+    latents = torch.randn(1, 8, 2, 1, 2)
+    assert torch.equal(vae.decode(latents), stored.decode(latents))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [({"patch_size": 4, "dim": 4}, "patch_size"), ({"decoder_dim": 4}, "decoder_dim"), ({"dim_mult": "x"}, "dim_mult")],
+)
+def test_a_json_that_contradicts_the_tensors(files_22: ModelFiles, content: dict[str, Any], expected: str) -> None:
+    assert files_22.vae_config is not None
+    files_22.vae_config.write_text(json.dumps(content), "utf-8")
+    assert reason(files_22, "vae", files_22.vae_config) == f"other than in {files_22.vae[0].name}: {expected}"
+
+
+def test_widths_that_shortcuts_cannot_share_out(files_22: ModelFiles) -> None:
+    edit(files_22.vae[0], **{"encoder.downsamples.3.downsamples.0.residual.6.weight": torch.zeros(32, 4)})
+    assert "widths that do not divide: down 4 to 8" in reason(files_22, "vae", files_22.vae[0])
+
+
+@pytest.mark.parametrize("channels", [0, 2, 3 * 5])
+def test_patches_that_are_no_squares(files_22: ModelFiles, channels: int) -> None:
+    edit(files_22.vae[0], **{"encoder.conv1.weight": torch.zeros(4, channels, 3, 3, 3)})
+    assert f"{channels} channels are no square patch" in reason(files_22, "vae", files_22.vae[0])
+
+
+@pytest.mark.parametrize("kind", ["files", "files_22"])
+def test_an_encoder_without_layers(kind: str, request: pytest.FixtureRequest) -> None:
+    files: ModelFiles = request.getfixturevalue(kind)
+    names = [name for name in load_file(files.vae[0]) if name.startswith("encoder.downsamples.")]
+    edit(files.vae[0], **dict.fromkeys(names))
+    assert reason(files, "vae", files.vae[0]) == "missing: encoder.downsamples"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +165,7 @@ def test_statistics_are_never_guessed(files: ModelFiles) -> None:
         ('{"latents_mean": [0, 1]}', "latents_mean is not 8 numbers"),
         ('{"latents_mean": "x"}', "latents_mean is not 8 numbers"),
         ('{"latent_mean": [0]}', "unknown: latent_mean"),
+        ('{"patch_size": 2}', "unknown: patch_size"),
         ('{"dim": 16}', "dim"),
         ("[]", "not a JSON object"),
         ("{", "Expecting"),

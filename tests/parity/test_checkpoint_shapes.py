@@ -10,6 +10,7 @@ from torch import nn
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
 from engine.models.transformer import TransformerConfig, WanTransformer
 from engine.models.video_vae import VideoVae, VideoVaeConfig
+from engine.models.video_vae22 import VideoVae22, VideoVae22Config
 
 T2V_14B = TransformerConfig(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40)
 
@@ -27,9 +28,10 @@ def fingerprint(model: nn.Module) -> str:
         (lambda: WanTransformer(TransformerConfig()), "9269f8db9040a9d860eaca435be61814"),
         (lambda: WanTransformer(T2V_14B), "aafcfd9672c3a2456dc46e1cb6e52c70"),
         (lambda: VideoVae(VideoVaeConfig()), "ccc42284ea13e1ad04693284c7a09be6"),
+        (lambda: VideoVae22(VideoVae22Config()), "e1de6c02cdac79f8b739f4d3698cd216"),
         (lambda: TextEncoder(TextEncoderConfig()), "9c8818c2cbea55eca56c7b447df170da"),
     ],
-    ids=["t2v-1.3B", "t2v-14B", "vae-2.1", "umt5-xxl"],
+    ids=["t2v-1.3B", "t2v-14B", "vae-2.1", "vae-2.2", "umt5-xxl"],
 )
 def test_names_and_shapes_are_the_published_ones(build: Callable[[], nn.Module], published: str) -> None:
     with torch.device("meta"):
