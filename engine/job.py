@@ -11,7 +11,7 @@ from engine.cancel import CancelFlag
 from engine.canvas import Canvas
 from engine.device import Device
 from engine.events import Event
-from engine.preview import RgbFactors, preview_picture
+from engine.preview import Preview, preview_pictures
 from engine.stages import Stages
 
 
@@ -37,8 +37,15 @@ class Job:
             torch.cuda.current_stream(self.device.torch_device).synchronize()
         self.cancel.raise_if_set()
 
-    def show_preview(self, latents: Tensor, factors: RgbFactors | None) -> None:
-        """Put the rough picture of `latents` [1, z, T, h, w] on the canvas."""
-        if factors is not None:
-            self.canvas.preview[..., :3] = preview_picture(latents, factors)
+    def show_preview(self, latents: Tensor, preview: Preview | None) -> None:
+        """Put a picture of every latent frame of `latents` [1, z, T, h, w] on the canvas, each as soon as it is there.
+
+        A cancel leaves between two pictures, and between two layers of a decoder.
+        """
+        if preview is None:
+            return
+        shown = self.canvas.preview  # [T, rows, columns, 4]
+        for number, picture in enumerate(preview_pictures(latents, preview, shown.shape[1:3], self.check)):
+            self.check()
+            shown[number, ..., :3] = picture
             self.canvas.mark_preview_dirty()

@@ -11,7 +11,7 @@ from engine.job import Job
 from engine.models.text_encoder import TextEncoder
 from engine.models.tokenizer import Tokenizer
 from engine.models.transformer import WanTransformer
-from engine.preview import RgbFactors
+from engine.preview import Preview
 from engine.sampling.guidance import guided, seeded_noise
 from engine.sampling.schedule import schedule_for
 from engine.sampling.solvers import Past, predicted_x0, step_of
@@ -46,16 +46,19 @@ def sample(
     transformer: WanTransformer,
     texts: tuple[Tensor, Tensor | None],
     shape: tuple[int, ...],
-    factors: RgbFactors | None,
+    preview: Preview | None,
     progress: Callable[[int, int], None],
 ) -> Tensor:
-    """Clean normalised latents of `shape` [1, z, T, h, w], float32. The preview shows x0 as each step predicts it."""
+    """Clean normalised latents of `shape` [1, z, T, h, w], float32. The preview shows x0 as each step predicts it.
+
+    Every step is shown, also by a decoder: what it computes is a few hundredths of one pass of the transformer.
+    """
     schedule, step = schedule_for(command.solver, command.steps, command.shift), step_of(command.solver)
     x, past = seeded_noise(shape, command.seed).to(job.device.torch_device), Past()
     progress(0, schedule.steps)
     for index, time in enumerate(schedule.timesteps):
         velocity = guided(partial(predict, job, transformer, x, time), *texts, command.guidance)
-        job.show_preview(predicted_x0(schedule, index, x, velocity), factors)
+        job.show_preview(predicted_x0(schedule, index, x, velocity), preview)
         x, past = step(schedule, index, x, velocity, past)
         progress(index + 1, schedule.steps)
     return x
