@@ -53,6 +53,16 @@ class Settings:
         self.store.setValue("window/appearance", value.value)
 
     @property
+    def latents_folder(self) -> str:
+        """Where latents were opened last; at first the person's own folder."""
+        home = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.HomeLocation)
+        return self._text("latents/folder") or home
+
+    @latents_folder.setter
+    def latents_folder(self, value: str) -> None:
+        self.store.setValue("latents/folder", value)
+
+    @property
     def video_folder(self) -> Path:
         """Where new videos go."""
         movies = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.MoviesLocation)

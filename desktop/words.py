@@ -10,6 +10,8 @@ from typing import assert_never
 
 from PySide6.QtCore import QCoreApplication
 
+from desktop.state.latents_files import SUFFIXES, LatentsRefusal
+from engine.commands import Command, DecodeLatents
 from engine.errors import ErrorCode
 from engine.events import Stage
 from engine.memory.vram import VramReason
@@ -83,8 +85,10 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
             )
         case ErrorCode.LATENTS_INVALID:
             return (
-                translate("words", "The saved result {file} cannot be read.").format_map(_Known(details)),
-                translate("words", "Generate the video again."),
+                translate("words", "The latents {file} cannot be decoded.").format_map(_Known(details)),
+                translate(
+                    "words", "The file {reason}. A damaged one cannot be repaired: generate its video again."
+                ).format_map(_Known(details)),
             )
         case ErrorCode.NO_PLAN_FITS:
             return (
@@ -126,6 +130,37 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
             )
         case _:
             assert_never(code)
+
+
+def refusal_text(refusal: LatentsRefusal) -> FailureText:
+    """The sentences for files that were dropped on the window and are not opened."""
+    match refusal:
+        case LatentsRefusal.SEVERAL:
+            return FailureText(
+                translate("words", "Only one file of latents can be opened at a time."),
+                translate("words", "Drop them one after the other."),
+            )
+        case LatentsRefusal.OTHER_KIND:
+            return FailureText(
+                translate("words", "This is not a file of latents."),
+                translate("words", "Latents have names that end in {suffixes}.").format(suffixes=", ".join(SUFFIXES)),
+            )
+        case _:
+            assert_never(refusal)
+
+
+def drop_hint_text(file: Path, refusal: LatentsRefusal | None) -> str:
+    """What dropping the dragged files would do; `file` is the first of them."""
+    if refusal is not None:
+        return refusal_text(refusal).title
+    return translate("words", "Drop to decode {file}").format(file=_shortened(file.name))
+
+
+def first_picture_text(command: Command | None) -> str:
+    """What to wait for while a job has no picture yet."""
+    if isinstance(command, DecodeLatents):
+        return translate("words", "The first picture comes when the latents have been read.")
+    return translate("words", "The first picture comes when sampling begins.")
 
 
 class _Known(dict[str, str | int | float]):

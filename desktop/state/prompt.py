@@ -6,7 +6,8 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.commands import DecodeSettings, GenerateVideo
+from desktop.state.latents_files import knows_its_model
+from engine.commands import DecodeLatents, DecodeSettings, GenerateVideo
 from engine.errors import EngineError
 from engine.presets import ModelDefaults
 from engine.sampling.validation import check_frames, check_settings, check_size
@@ -65,6 +66,11 @@ class PromptState(QObject):
     def decode_settings(self) -> DecodeSettings:
         """How decoding is held to the memory budget."""
         return DecodeSettings(budget_bytes=self.values.budget_mib << 20 or None)
+
+    def decode_command(self, latents: Path, output: Path) -> DecodeLatents:
+        """The job that decodes a file of `latents`, with the model that made them where that is known, else ours."""
+        model = None if knows_its_model(latents) else self.model
+        return DecodeLatents(latents, output, model, decode=self.decode_settings())
 
     @property
     def seconds(self) -> float:

@@ -1,22 +1,33 @@
 """The window: the side panel, the picture, what happens to it, and the gauge; UI thread."""
 
 from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
-from PySide6.QtGui import QCloseEvent, QKeyEvent, QPaintEvent, QResizeEvent
-from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QMainWindow, QVBoxLayout, QWidget
+from PySide6.QtGui import (
+    QCloseEvent,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDropEvent,
+    QKeyEvent,
+    QPaintEvent,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QLineEdit, QMainWindow, QVBoxLayout, QWidget
 
 from desktop.icons import icon
 from desktop.state.canvas_images import CanvasImages
 from desktop.state.job import JobState, Phase
+from desktop.state.latents_files import local_files, refusal_of
 from desktop.state.memory import MemoryState
 from desktop.state.playback import Playback
 from desktop.state.prompt import PromptState
 from desktop.theme import Theme
+from desktop.views.drop_hint import DropHint
 from desktop.views.error_bar import ErrorBar
 from desktop.views.gauge import Gauge
 from desktop.views.player_bar import PlayerBar
 from desktop.views.preview import PreviewWidget
 from desktop.views.progress_strip import ProgressStrip
 from desktop.views.prompt_panel import PromptPanel
+from desktop.words import drop_hint_text, first_picture_text
 
 FIRST_SIZE = QSize(1280, 800)
 SMALLEST_SIZE = QSize(840, 540)  # all views fit at once, a failure with its technical text included
@@ -30,6 +41,7 @@ class MainWindow(QMainWindow):
 
     first_painted = Signal()
     close_requested = Signal()
+    files_dropped = Signal(list)  # of Path, at least one
 
     def __init__(
         self,
@@ -47,6 +59,7 @@ class MainWindow(QMainWindow):
         self.panel = PromptPanel(prompt, theme.colours)
         self.error_bar = ErrorBar(theme.colours)
         self.preview = PreviewWidget(images, playback, theme.colours)
+        self.drop_hint = DropHint(self.preview, theme.colours)
         self.player = PlayerBar(playback, theme.colours)
         self.progress = ProgressStrip(job, theme.colours)
         self.gauge = Gauge(memory, job, theme.colours)
@@ -54,6 +67,7 @@ class MainWindow(QMainWindow):
         self.setWindowIcon(icon("app"))
         self.fit_into(self.screen().availableSize())
         self._lay_out()
+        self._take_drops()
         theme.colours_changed.connect(self.paint_in_theme)
         job.phase_changed.connect(self._show_phase)
         self.error_bar.visibility_changed.connect(self._make_room)
@@ -78,6 +92,7 @@ class MainWindow(QMainWindow):
         self.panel.paint_in(colours)
         self.error_bar.paint_in(colours)
         self.preview.paint_in(colours)
+        self.drop_hint.paint_in(colours)
         self.player.paint_in(colours)
         self.progress.paint_in(colours)
         self.gauge.paint_in(colours)
@@ -100,6 +115,11 @@ class MainWindow(QMainWindow):
         row.addLayout(main, 1)
         self.setCentralWidget(centre)
 
+    def _take_drops(self) -> None:
+        self.setAcceptDrops(True)
+        for field in self.findChildren(QLineEdit):  # those of the number boxes, which no path of a file makes sense in
+            field.setAcceptDrops(False)
+
     @Slot()
     def _make_room(self) -> None:
         """On a screen that is too low for all, a failure takes the place of the picture until it has been read."""
@@ -113,7 +133,7 @@ class MainWindow(QMainWindow):
         self.panel.show_phase(phase)
         if self._job.is_busy:
             self.error_bar.hide()
-            self.preview.show_text(self.tr("The first picture comes when sampling begins."), waiting=True)
+            self.preview.show_text(first_picture_text(self._job.command), waiting=True)
         else:
             self.preview.show_text(self.tr("Describe a video, then press Generate."), waiting=False)
         if focused is not None and not (focused.isVisibleTo(self) and focused.isEnabled()):
@@ -132,6 +152,23 @@ class MainWindow(QMainWindow):
         else:
             super().keyPressEvent(event)
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        files = local_files(event.mimeData())
+        if not files or self._job.is_busy or not event.possibleActions() & Qt.DropAction.CopyAction:
+            event.ignore()
+            return
+        refusal = refusal_of(files)
+        self.drop_hint.show_hint(drop_hint_text(files[0], refusal), is_welcome=refusal is None)
+        _accept_copy(event)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self.drop_hint.hide()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self.drop_hint.hide()
+        _accept_copy(event)
+        self.files_dropped.emit(local_files(event.mimeData()))
+
     def closeEvent(self, event: QCloseEvent) -> None:
         if self.may_close:
             event.accept()
@@ -149,3 +186,9 @@ class MainWindow(QMainWindow):
         super().resizeEvent(event)
         self.gauge.show_history(event.size().width() >= ROOM_FOR_HISTORY)
         self._make_room()
+
+
+def _accept_copy(event: QDropEvent) -> None:
+    """A drop that counts as a move would let some file browsers remove the file."""
+    event.setDropAction(Qt.DropAction.CopyAction)
+    event.accept()

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from PySide6.QtCore import QSize, Qt, Signal, Slot
+from PySide6.QtCore import QMimeData, QSize, Qt, Signal, Slot
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from desktop.icons import icon
 from desktop.state.job import Phase
+from desktop.state.latents_files import local_files
 from desktop.state.prompt import PromptState
 from desktop.theme import Colours
 from desktop.views.number_field import number_field
@@ -268,6 +269,10 @@ class _TextField(QPlainTextEdit):
 
     def sizeHint(self) -> QSize:
         return QSize(200, 56)
+
+    def canInsertFromMimeData(self, source: QMimeData) -> bool:
+        # A file dropped here is meant for the window, which opens it; its path would be no prompt.
+        return not local_files(source) and super().canInsertFromMimeData(source)
 
 
 def _heading(text: str) -> QLabel:

@@ -1,7 +1,6 @@
 """The folder of one job: its command and its latents, each complete on disk before the next stage begins."""
 
 import contextlib
-import math
 import os
 import sys
 import time
@@ -9,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from engine.commands import Command, GenerateVideo, from_json, to_json
+from engine.commands import COMMAND_FILE, Command, GenerateVideo, from_json, to_json
 from engine.errors import EngineError, ErrorCode
 from engine.output.durable import disk_errors, flush_folder, make_folders, write_durably
 
-COMMAND_FILE = "command.json"
 LATENTS_FILE = "latents.safetensors"
 TENSOR = "latents"
 FORMAT = "tessera.latents.1"
@@ -76,37 +73,6 @@ def _new_folder(jobs: Path) -> Path:
     raise FileExistsError(name)
 
 
-def read_latents(path: Path, channels: int) -> Tensor:
-    """Latents [1, z, T, h, w], float32, that `save_latents` wrote.
-
-    Raises LATENTS_INVALID when the file is missing, cut short, not a latents file, has other than `channels`
-    channels, or holds a value that is not finite.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            if TENSOR not in file.keys():  # noqa: SIM118 - the file object is no mapping
-                raise _invalid(path, f"has no tensor '{TENSOR}'")
-            latents = file.get_tensor(TENSOR)
-    except (SafetensorError, OSError) as error:
-        raise _invalid(path, str(error)) from error
-    _check_latents(path, latents, channels)
-    return latents
-
-
-def _check_latents(path: Path, latents: Tensor, channels: int) -> None:
-    shape = tuple(latents.shape)
-    if latents.dtype != torch.float32 or len(shape) != 5 or shape[0] != 1 or math.prod(shape) == 0:
-        raise _invalid(path, f"holds {latents.dtype} {shape}, not float32 (1, channels, frames, height, width)")
-    if shape[1] != channels:
-        raise _invalid(path, f"has {shape[1]} channels, the model's VAE takes {channels}")
-    if not torch.isfinite(latents).all():
-        raise _invalid(path, "holds values that are not finite")
-
-
-def _invalid(path: Path, reason: str) -> EngineError:
-    return EngineError(ErrorCode.LATENTS_INVALID, file=str(path), reason=reason)
-
-
 def command_beside(latents: Path) -> GenerateVideo | None:
     """The command that made `latents`, when its `command.json` lies beside them; raises LATENTS_INVALID."""
     file = latents.with_name(COMMAND_FILE)
@@ -115,5 +81,6 @@ def command_beside(latents: Path) -> GenerateVideo | None:
     try:
         command = from_json(file.read_text("utf-8", "surrogatepass"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _invalid(file, f"is not a command: {error}") from error
+        reason = f"is not a command: {error}"
+        raise EngineError(ErrorCode.LATENTS_INVALID, file=str(file), reason=reason) from error
     return command if isinstance(command, GenerateVideo) else None

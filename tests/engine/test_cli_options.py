@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from engine.cli import build_parser, decode_command, generate_command, main
-from engine.commands import DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver
+from engine.commands import (
+    DecodeLatents,
+    DecodeMode,
+    DecodeSettings,
+    GenerateVideo,
+    LatentsLayout,
+    LatentsSpace,
+    Solver,
+)
 from engine.presets import defaults_of
 
 DECODE_OPTIONS = ["--decode-mode", "frame_major", "--strip-rows", "32", "--chunk-latents", "2", "--budget", "0.5GiB"]
@@ -65,8 +73,10 @@ def test_nothing_and_zero_are_said_not_left_out(tiny_model: Path, tmp_path: Path
 
 def test_every_option_of_decode_is_in_the_command(tiny_model: Path, tmp_path: Path) -> None:
     latents, output = tmp_path / "latents.safetensors", tmp_path / "again.mp4"
-    command = decoded(latents, "-o", output, "--model", tiny_model, "--fps", "24", *DECODE_OPTIONS)
-    assert command == DecodeLatents(latents, output, tiny_model, 24, DECODE_SETTINGS)
+    own = ["--model", str(tiny_model), "--fps", "24", "--latents-layout", "frames_first", "--latents-space", "vae"]
+    command = decoded(latents, "-o", output, *own, *DECODE_OPTIONS)
+    layout, space = LatentsLayout.FRAMES_FIRST, LatentsSpace.VAE
+    assert command == DecodeLatents(latents, output, tiny_model, 24, DECODE_SETTINGS, layout, space)
 
 
 def test_decode_leaves_model_and_frame_rate_to_the_latents(tmp_path: Path) -> None:
