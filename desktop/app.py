@@ -1,5 +1,6 @@
 """The object graph of the window and what connects it; UI thread, which also starts and ends the other two."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QTimer, Slot
@@ -9,18 +10,20 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from desktop.actions import ActionName, make_actions, make_appearance_group, make_menu
 from desktop.bridge import EngineBridge
 from desktop.frame_clock import FrameClock
+from desktop.open_latents import LatentsOpener
 from desktop.settings import Settings
 from desktop.show_in_folder import show_in_folder
 from desktop.state.canvas_images import CanvasImages
 from desktop.state.job import JobState, Phase
+from desktop.state.latents_files import LatentsRefusal
 from desktop.state.memory import MemoryState
-from desktop.state.output_path import new_video_path
+from desktop.state.output_path import decoded_video_path, new_video_path
 from desktop.state.playback import Playback
 from desktop.state.prompt import PromptState
 from desktop.theme import Appearance, Theme
 from desktop.threads import Threads
 from desktop.views.main_window import MainWindow
-from desktop.words import engine_failure_text, failure_text
+from desktop.words import engine_failure_text, failure_text, refusal_text
 from desktop.worker import LoadEngine
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
@@ -47,6 +50,7 @@ class App(QObject):
         self.bridge = EngineBridge(cancel, self)
         self.threads = Threads(load, canvas, cancel, self.bridge)
         self.window = MainWindow(prompt, self.job, self.memory, self.images, self.playback, self.theme)
+        self.opener = LatentsOpener(self.window, settings, self)
         self._is_engine_broken = self._is_closing = False
         self._stop_timer = QTimer(self)
         self._stop_timer.setSingleShot(True)
@@ -92,6 +96,7 @@ class App(QObject):
         bridge.stage_finished.connect(job.finish_stage)
         bridge.stage_finished.connect(self._raise_peak)
         bridge.decode_planned.connect(job.plan_decode)
+        bridge.decode_recut.connect(job.recut_decode)
         bridge.latents_saved.connect(job.save_latents)
         bridge.job_finished.connect(job.finish)
         bridge.job_cancelled.connect(job.end_cancelled)
@@ -112,6 +117,9 @@ class App(QObject):
         window.panel.cancel_requested.connect(self.cancel)
         window.progress.show_folder.clicked.connect(self.show_result)
         window.error_bar.decode_requested.connect(self.decode_again)
+        window.files_dropped.connect(self.opener.take)
+        self.opener.file_chosen.connect(self.decode_file)
+        self.opener.files_refused.connect(self._show_refusal)
         self.clock.ticked.connect(window.preview.tick)
         self.job.phase_changed.connect(self._take_phase)
 
@@ -123,6 +131,7 @@ class App(QObject):
             ActionName.STEP_BACK: self.step_back,
             ActionName.STEP_ON: self.step_on,
             ActionName.REROLL: self.prompt.reroll_seed,
+            ActionName.OPEN_LATENTS: self.opener.ask,
             ActionName.SHOW_FOLDER: self.open_video_folder,
             ActionName.RESTORE: self.prompt.restore_defaults,
             ActionName.QUIT: self.window.close,
@@ -148,9 +157,13 @@ class App(QObject):
 
     def new_output(self) -> Path:
         """Where the next video goes, in a folder that is there. Raises OUTPUT_NOT_WRITABLE."""
-        values, folder = self.prompt.values, self._video_folder()
+        values = self.prompt.values
+        return self._new_path(lambda folder: new_video_path(folder, values.prompt, values.seed))
+
+    def _new_path(self, path_in: Callable[[Path], Path]) -> Path:
+        folder = self._video_folder()
         try:
-            return new_video_path(folder, values.prompt, values.seed)
+            return path_in(folder)
         except OSError as error:
             raise _not_writable(folder, error) from error
 
@@ -176,6 +189,19 @@ class App(QObject):
         command, latents = self.job.command, self.job.latents
         if command is not None and latents is not None:
             self.submit(DecodeLatents(latents, command.output, command.model, decode=self.prompt.decode_settings()))
+
+    @Slot(object)
+    def decode_file(self, latents: Path) -> None:
+        """Decode a file of latents, which may be of an earlier job or of another program."""
+        self.window.panel.take_typed()
+        if self.job.is_busy:
+            return
+        try:
+            output = self._new_path(lambda folder: decoded_video_path(folder, latents))
+        except EngineError as error:
+            self.show_problem(error)
+            return
+        self.submit(self.prompt.decode_command(latents, output))
 
     @Slot()
     def show_result(self) -> None:
@@ -249,6 +275,7 @@ class App(QObject):
 
     @Slot(object)
     def _take_phase(self, phase: Phase) -> None:
+        self.actions[ActionName.OPEN_LATENTS].setEnabled(not self.job.is_busy)
         if not self.job.is_busy:
             self.memory.end_job()
         if self._is_closing and not self.job.is_busy:
@@ -267,6 +294,10 @@ class App(QObject):
     def _show_engine_failure(self, technical: str) -> None:
         self._is_engine_broken = True
         self.window.error_bar.show_failure(engine_failure_text(), technical, can_decode=False)
+
+    @Slot(object)
+    def _show_refusal(self, refusal: LatentsRefusal) -> None:
+        self.window.error_bar.show_failure(refusal_text(refusal), "", can_decode=False)
 
     @Slot(object)
     def _show_failure(self, event: JobFailed) -> None:

@@ -8,6 +8,7 @@ from engine.cancel import CancelFlag
 from engine.commands import Command
 from engine.events import (
     DecodePlanned,
+    DecodeRecut,
     Event,
     JobCancelled,
     JobFailed,
@@ -29,6 +30,7 @@ class EngineBridge(QObject):
     stage_progressed = Signal(object)  # StageProgressed
     stage_finished = Signal(object)  # StageFinished
     decode_planned = Signal(object)  # DecodePlanned
+    decode_recut = Signal(object)  # DecodeRecut
     latents_saved = Signal(object)  # LatentsSaved
     job_finished = Signal(object)  # JobFinished
     job_cancelled = Signal(object)  # JobCancelled
@@ -61,6 +63,8 @@ class EngineBridge(QObject):
                 self.stage_finished.emit(event)
             case DecodePlanned():
                 self.decode_planned.emit(event)
+            case DecodeRecut():
+                self.decode_recut.emit(event)
             case LatentsSaved():
                 self.latents_saved.emit(event)
             case JobFinished():

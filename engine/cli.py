@@ -9,15 +9,25 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
-from engine.cli_events import Audience, ProgressLine, describe_plan, print_json
+from engine.cli_events import Audience, ProgressLine, compare_plans, plan_fields, print_json
 from engine.cli_words import parse_bytes, parse_size, sentence
-from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver
+from engine.commands import (
+    EMBEDDED_MODEL,
+    Command,
+    DecodeLatents,
+    DecodeMode,
+    DecodeSettings,
+    GenerateVideo,
+    LatentsLayout,
+    LatentsSpace,
+    Solver,
+)
+from engine.decode.tiling import ReferenceTiling
 from engine.errors import EngineError, ErrorCode
 from engine.events import Event, JobCancelled, JobFailed
 from engine.presets import defaults_of
@@ -51,9 +61,10 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("prompt")
     generate.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="DIR", help="default: the embedded one")
     _add_sampling_options(generate)
-    decode = actions.add_parser("decode", help="latents that a job left behind to an MP4")
-    decode.add_argument("latents", type=Path, help="latents.safetensors of a job's folder")
-    decode.add_argument("--model", type=Path, metavar="DIR", help="default: the one that made the latents")
+    decode = actions.add_parser("decode", help="latents of a job or of another program to an MP4")
+    decode.add_argument("latents", type=Path, help=".safetensors, .latent, .pth or .pt, one clip")
+    decode.add_argument("--model", type=Path, metavar="DIR", help="default: that of the job, else the embedded one")
+    _add_latents_options(decode)
     for action in (generate, decode):
         _add_job_options(action)
         _add_decode_options(action)
@@ -72,6 +83,15 @@ def _add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--solver", type=Solver, choices=list(Solver), default=Solver.UNIPC)
 
 
+def _add_latents_options(parser: argparse.ArgumentParser) -> None:
+    for name, choices, help_text in (
+        ("layout", LatentsLayout, "which axis comes first; default: by format, the VAE's channels, then the values"),
+        ("space", LatentsSpace, "normalised, or as the VAE takes them; default: vae for ComfyUI's names, else model"),
+    ):
+        automatic = choices("automatic")
+        parser.add_argument(f"--latents-{name}", type=choices, choices=list(choices), default=automatic, help=help_text)
+
+
 def _add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
     parser.add_argument("--fps", type=int)
@@ -85,6 +105,13 @@ def _add_decode_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strip-rows", type=int, metavar="N", help="output rows of one strip")
     parser.add_argument("--chunk-latents", type=int, metavar="N", help="latent frames of one step")
     parser.add_argument("--budget", type=parse_bytes, metavar="BYTES", help="for decoding, e.g. 0.5GiB")
+    tiles = ReferenceTiling()
+    for option, width, height in (
+        ("--tile", tiles.tile_width, tiles.tile_height),
+        ("--tile-stride", tiles.stride_width, tiles.stride_height),
+    ):
+        text = f"of the mode reference, in pixels; default {width}x{height}"
+        parser.add_argument(option, type=parse_size, metavar="WxH", default=(width, height), help=text)
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
@@ -126,12 +153,16 @@ def decode_command(parsed: argparse.Namespace) -> DecodeLatents:
         model=None if parsed.model is None else parsed.model.resolve(),
         fps=parsed.fps,
         decode=decode_settings(parsed),
+        layout=parsed.latents_layout,
+        space=parsed.latents_space,
     )
 
 
 def decode_settings(parsed: argparse.Namespace) -> DecodeSettings:
     """The options that all three commands share."""
-    return DecodeSettings(parsed.decode_mode, parsed.strip_rows, parsed.chunk_latents, parsed.budget)
+    (width, height), (stride_width, stride_height) = parsed.tile, parsed.tile_stride
+    tiling = ReferenceTiling(height, width, stride_height, stride_width)
+    return DecodeSettings(parsed.decode_mode, parsed.strip_rows, parsed.chunk_latents, parsed.budget, tiling)
 
 
 def show_plan(parsed: argparse.Namespace) -> int:
@@ -142,7 +173,7 @@ def show_plan(parsed: argparse.Namespace) -> int:
 
     dtype = getattr(torch, parsed.dtype)
     planned = plan_for(parsed.model, parsed.size, parsed.frames, dtype, decode_settings(parsed))
-    print(json.dumps(asdict(planned)) if parsed.json else describe_plan(planned))
+    print(json.dumps(plan_fields(planned)) if parsed.json else compare_plans(planned))
     return FINISHED
 
 

@@ -12,7 +12,9 @@ from typing import TextIO, assert_never
 from engine.cancel import CancelFlag
 from engine.cli_words import said_bytes, said_time, sentence
 from engine.events import (
+    DecodeFigures,
     DecodePlanned,
+    DecodeRecut,
     Event,
     JobCancelled,
     JobFailed,
@@ -93,8 +95,10 @@ class ProgressLine:
                 self._draw(self._bar(stage, done, total))
             case StageFinished(stage=stage, seconds=seconds, peak_bytes=peak):
                 self._print(f"{STAGE_WORDS[stage]:<20} {said_time(seconds):>6}   peak {said_bytes(peak)}")
-            case DecodePlanned():
-                self._print(describe_plan(event))
+            case DecodePlanned(plan=plan):
+                self._print(describe_plan(plan))
+            case DecodeRecut(strip_rows=rows):
+                self._print(f"memory ran out       going on with strips of {rows} rows")
             case LatentsSaved(path=path):
                 self._print(f"latents saved        {path}")
             case JobFinished(path=path, seconds=seconds):
@@ -129,9 +133,26 @@ class ProgressLine:
         self._stream.flush()
 
 
-def describe_plan(plan: DecodePlanned) -> str:
+def describe_plan(plan: DecodeFigures) -> str:
     """The plan in one line."""
     cut = "whole pictures" if plan.strips == 1 else f"{plan.strips} strips of {plan.strip_rows} rows"
     order = plan.order.replace("_", "-")
     predicted = said_bytes(plan.predicted_peak_bytes)
     return f"decode plan          {order}, {cut}, {plan.chunk_latents} latents a step, peak {predicted}"
+
+
+def compare_plans(planned: DecodePlanned) -> str:
+    """The plan, and a row for it and for each alternative."""
+    rows = {"this plan": planned.plan, "untiled": planned.untiled, "reference tiling": planned.reference}
+    lines = [describe_plan(planned.plan), f"{'':<20} {'card':>10} {'host':>10} {'files':>10} {'TFLOP':>9} {'ratio':>6}"]
+    for name, of in ((name, of) for name, of in rows.items() if of is not None):
+        places = (of.predicted_peak_bytes, of.host_bytes, of.file_bytes)
+        sizes = " ".join(f"{said_bytes(count):>10}" for count in places)
+        lines.append(f"{name:<20} {sizes} {of.tflop:>9.1f} {of.ratio_to_untiled:>6.2f}")
+    return "\n".join(lines)
+
+
+def plan_fields(planned: DecodePlanned) -> dict[str, object]:
+    """The plan's figures with the budget, and the same figures of the alternatives under their names."""
+    fields = dataclasses.asdict(planned)
+    return {**fields.pop("plan"), **fields}

@@ -1,11 +1,13 @@
 """What is known of a job before anything is loaded: the model's sizes, the clip's sizes, and how it will be decoded."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from engine.commands import DecodeSettings
+from engine.decode.figures import describe
 from engine.decode.plan import DecodePlan, plan
 from engine.device import Device, free_bytes, free_host_bytes
 from engine.errors import EngineError, ErrorCode
@@ -88,16 +90,35 @@ class Clip:
         return self.shape[4] * self.vae.spatial_factor
 
 
-def plan_on(device: Device, clip: Clip, settings: DecodeSettings) -> DecodePlan:
+def plan_on(device: Device, clip: Clip, settings: DecodeSettings, folder: Path) -> DecodePlan:
     """The plan to decode `clip` on `device`: in the budget asked for, else in most of what is free.
 
-    A CPU has one memory for both sides of the plan. Raises NO_PLAN_FITS and INVALID_SETTING.
+    Caches that host memory cannot hold may go to files in `folder`. A CPU has one memory for both sides of the plan.
+    Raises NO_PLAN_FITS and INVALID_SETTING.
     """
     one_memory = device.torch_device.type == "cpu"
     if settings.budget_bytes is None:
         settings = replace(settings, budget_bytes=int(free_bytes(device) * SHARE_OF_FREE_MEMORY))
-    host_bytes = int(free_host_bytes() * SHARE_OF_FREE_MEMORY)
-    return plan(clip.latent_size, clip.vae, device.vae_dtype, settings, host_bytes, one_memory=one_memory)
+    return plan(
+        clip.latent_size,
+        clip.vae,
+        device.vae_dtype,
+        settings,
+        int(free_host_bytes() * SHARE_OF_FREE_MEMORY),
+        file_bytes_available=int(free_disk_bytes(folder) * SHARE_OF_FREE_MEMORY),
+        one_memory=one_memory,
+    )
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """What is free on the disk that `folder` lies on or will lie on; 0 where nobody can tell."""
+    there = next((place for place in (folder, *folder.parents) if place.is_dir()), None)
+    if there is None:
+        return 0
+    try:
+        return shutil.disk_usage(there).free
+    except OSError:
+        return 0
 
 
 def plan_for(
@@ -113,17 +134,4 @@ def plan_for(
         opened = open_model(model)
         vae, multiple = opened.vae, opened.size_multiple
     clip = Clip.of_pixels(vae, multiple, size, frames)
-    return describe(plan(clip.latent_size, vae, dtype, settings))
-
-
-def describe(decode_plan: DecodePlan) -> DecodePlanned:
-    """`decode_plan` as an event."""
-    return DecodePlanned(
-        order=decode_plan.order,
-        strip_rows=decode_plan.strip_rows,
-        strips=decode_plan.strips,
-        chunk_latents=decode_plan.chunk_latents,
-        predicted_peak_bytes=decode_plan.predicted_peak_bytes,
-        host_bytes=decode_plan.host_bytes,
-        budget_bytes=decode_plan.budget_bytes,
-    )
+    return describe(plan(clip.latent_size, vae, dtype, settings), clip.latent_size[2], vae, dtype)

@@ -10,7 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from engine.decode.tiling import ReferenceTiling
+
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "resources" / "mini"
+COMMAND_FILE = "command.json"  # in the folder of its job, beside the latents
 
 
 class Solver(StrEnum):
@@ -21,12 +24,29 @@ class Solver(StrEnum):
 
 
 class DecodeMode(StrEnum):
-    """How latents become pixels; all of these give the same picture."""
+    """How latents become pixels. All give the same picture but REFERENCE, which blends overlapping tiles."""
 
     AUTOMATIC = "automatic"
     WHOLE = "whole"
     STRIP_MAJOR = "strip_major"
     FRAME_MAJOR = "frame_major"
+    REFERENCE = "reference"
+
+
+class LatentsLayout(StrEnum):
+    """Which comes first in a file of latents; `AUTOMATIC` is decided by format, shape and values."""
+
+    AUTOMATIC = "automatic"
+    CHANNELS_FIRST = "channels_first"
+    FRAMES_FIRST = "frames_first"
+
+
+class LatentsSpace(StrEnum):
+    """What the values of a file of latents are: those the model samples (normalised), or those its VAE takes."""
+
+    AUTOMATIC = "automatic"
+    MODEL = "model"
+    VAE = "vae"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +54,14 @@ class DecodeSettings:
     """How to cut the decode; `None` leaves a value to the planner.
 
     strip_rows: output rows of one strip. chunk_latents: latent frames of one step.
-    budget_bytes: live tensor bytes that the decode must stay below.
+    budget_bytes: live tensor bytes that the decode must stay below. tiling: of the mode REFERENCE.
     """
 
     mode: DecodeMode = DecodeMode.AUTOMATIC
     strip_rows: int | None = None
     chunk_latents: int | None = None
     budget_bytes: int | None = None
+    tiling: ReferenceTiling = field(default_factory=ReferenceTiling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +86,18 @@ class GenerateVideo:
 
 @dataclass(frozen=True, slots=True)
 class DecodeLatents:
-    """Latents that a job left behind (`latents.safetensors`) to MP4; `model` and `fps` None mean the job's own."""
+    """Latents that a job left behind or another program saved to MP4; `model` and `fps` None mean the job's own.
+
+    `layout` and `space` say what a file of another program does not say itself.
+    """
 
     latents: Path
     output: Path
     model: Path | None = None
     fps: int | None = None
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    layout: LatentsLayout = LatentsLayout.AUTOMATIC
+    space: LatentsSpace = LatentsSpace.AUTOMATIC
 
 
 Command = GenerateVideo | DecodeLatents
@@ -87,12 +113,15 @@ def from_json(text: str) -> Command:
     fields: dict[str, Any] = json.loads(text)
     kind = fields.pop("kind", None)
     decode = dict(fields.pop("decode"))
-    fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"])})
+    tiling = ReferenceTiling(**decode.pop("tiling", {}))  # files of the first version have none
+    fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"]), "tiling": tiling})
     fields |= {name: Path(fields[name]) for name in ("output", "model", "latents") if fields.get(name) is not None}
     match kind:
         case "GenerateVideo":
             return GenerateVideo(**fields | {"solver": Solver(fields["solver"])})
         case "DecodeLatents":
-            return DecodeLatents(**fields)
+            layout = LatentsLayout(fields.pop("layout", LatentsLayout.AUTOMATIC))
+            space = LatentsSpace(fields.pop("space", LatentsSpace.AUTOMATIC))
+            return DecodeLatents(**fields, layout=layout, space=space)
         case _:
             raise ValueError(f"not a command: {kind!r}")

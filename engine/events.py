@@ -21,19 +21,44 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class DecodePlanned:
-    """The cut that decoding will use. Bytes are live tensor bytes including the decoder's weights.
+class DecodeFigures:
+    """One way to decode a clip and what it takes. Bytes are live tensor bytes; the peak includes the decoder's weights.
 
-    `budget_bytes` is what the planner was held to, None for a machine without limits.
+    order: `strip_major` or `frame_major`, or `reference` for overlapping tiles of `strip_rows` rows. caches: where
+    those of the outer loop wait, `card`, `host` or `files`. ratio_to_untiled: operations over those of decoding whole.
     """
 
     order: str
     strip_rows: int
     strips: int
     chunk_latents: int
+    caches: str
     predicted_peak_bytes: int
     host_bytes: int
+    file_bytes: int
+    tflop: float
+    ratio_to_untiled: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePlanned:
+    """How the clip will be decoded, beside what decoding it whole and in overlapping tiles would take.
+
+    `budget_bytes` is what the planner was held to, None for a machine without limits. `reference` is None where the
+    usual tiles do not fit the VAE.
+    """
+
+    plan: DecodeFigures
     budget_bytes: int | None
+    untiled: DecodeFigures
+    reference: DecodeFigures | None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeRecut:
+    """Memory ran out while decoding: strips have `strip_rows` rows from now on, finished rows stay."""
+
+    strip_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +87,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class StageProgressed:
-    """`done` of `total` units: steps when sampling, strip steps when decoding, frames when encoding."""
+    """`done` of `total` units: steps when sampling, strips of the plan when decoding, frames when encoding."""
 
     stage: Stage
     done: int
@@ -117,6 +142,7 @@ Event = (
     | StageProgressed
     | StageFinished
     | DecodePlanned
+    | DecodeRecut
     | LatentsSaved
     | JobFinished
     | JobCancelled

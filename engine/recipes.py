@@ -11,19 +11,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.clip import Clip, Model, describe, open_model, plan_on
+from engine.clip import Clip, Model, open_model, plan_on
 from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, GenerateVideo
+from engine.decode.figures import describe
 from engine.decode.frames import FILE_NAME, FrameStore
+from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
 from engine.device import release_memory
 from engine.errors import EngineError, ErrorCode
 from engine.events import JobStarted, LatentsSaved, Stage
 from engine.job import Job
 from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
-from engine.output.job_folder import JobFolder, command_beside, read_latents
+from engine.memory.predict_preview import preview_stage_bytes
+from engine.output.job_folder import JobFolder, command_beside
 from engine.output.metadata import JobRecord
 from engine.output.video_writer import check_output
-from engine.preview import read_factors
+from engine.preview import Preview, preview_scale, read_factors
 from engine.render import decode, encode
 from engine.sampling.sampler import encode_prompts, sample
 from engine.sampling.validation import check_fps, check_settings
@@ -35,6 +38,7 @@ from engine.weights.load import (
     load_tokenizer,
     load_transformer,
 )
+from engine.weights.preview import PreviewFile, find_preview_decoder, load_preview_decoder
 
 GENERATE_STAGES = (Stage.LOAD, Stage.TEXT, Stage.SAMPLE, Stage.DECODE, Stage.ENCODE)
 DECODE_STAGES = (Stage.DECODE, Stage.ENCODE)
@@ -48,15 +52,16 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     check_settings(command)
     model = open_model(command.model)
     check_weights(model.files)
+    painter = find_preview_decoder(model.files.folder, model.vae.z_dim)
     clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
-    plan = plan_on(job.device, clip, command.decode)
+    plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
     folder = JobFolder.create(job.jobs_folder, command)
-    with frames_of(job, folder, clip) as store:
+    with frames_of(job, folder, clip, painter) as store:
         announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
         texts = read_prompts(job, command, model)
-        latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts))
-        decode(job, model, latents, plan, store)
+        latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts, painter))
+        decode(job, model, latents, plan, store, folder.path)
         encode(job, command.output, command.fps, store, record_of(job, model, command))
 
 
@@ -65,17 +70,17 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
     origin = origin_of(command)
     model = open_model(command.model or (EMBEDDED_MODEL if origin is None else origin.model))
     check_vae_weights(model.files)
-    latents = read_latents(command.latents, model.vae.z_dim)
+    latents = read_latents(command.latents, model.vae, command.layout, command.space)
     job.latents = command.latents
     fps = frame_rate(command, origin)
     clip = Clip(model.vae, tuple(latents.shape))
-    plan = plan_on(job.device, clip, command.decode)
+    plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
     folder = JobFolder.create(job.jobs_folder, command)
     with frames_of(job, folder, clip) as store:
         announce(job, folder, clip, fps, plan, DECODE_STAGES)
         job.show_preview(latents, read_factors(model.files.latent_rgb, model.vae.z_dim))
-        decode(job, model, latents, plan, store)
+        decode(job, model, latents, plan, store, folder.path)
         encode(job, command.output, fps, store, record_of(job, model, command, origin))
 
 
@@ -102,14 +107,17 @@ def frame_rate(command: DecodeLatents, origin: GenerateVideo | None) -> int:
 
 
 @contextlib.contextmanager
-def frames_of(job: Job, folder: JobFolder, clip: Clip) -> Iterator[FrameStore]:
+def frames_of(job: Job, folder: JobFolder, clip: Clip, painter: PreviewFile | None = None) -> Iterator[FrameStore]:
     """The frames of the job, shared with the canvas. Their file goes with the job; the canvas keeps the pixels.
 
+    The canvas's preview is as large as `preview_scale` says.
     Windows does not remove a file that the canvas still maps: such a file goes when a later job begins.
     """
     store = FrameStore(folder.path, clip.frames, clip.height, clip.width)
     try:
-        job.canvas.open(store.pixels, *clip.shape[2:])
+        frames, rows, columns = clip.latent_size
+        scale = preview_scale(painter)
+        job.canvas.open(store.pixels, frames, scale * rows, scale * columns)
         remove_old_frames(job.jobs_folder, store.path)  # now that the canvas has let go of the last job's
         yield store
     finally:
@@ -128,7 +136,7 @@ def remove_old_frames(jobs_folder: Path, own: Path) -> None:
 def announce(job: Job, folder: JobFolder, clip: Clip, fps: int, plan: DecodePlan, stages: tuple[Stage, ...]) -> None:
     """Say what will be made and how it will be decoded."""
     job.emit(JobStarted(folder.path, clip.width, clip.height, clip.frames, fps, stages))
-    job.emit(describe(plan))
+    job.emit(describe(plan, clip.latent_size[2], clip.vae, job.device.vae_dtype))
 
 
 def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
@@ -144,14 +152,21 @@ def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
     return texts
 
 
-def sample_latents(job: Job, command: GenerateVideo, model: Model, clip: Clip, texts: Texts) -> Tensor:
+def sample_latents(
+    job: Job, command: GenerateVideo, model: Model, clip: Clip, texts: Texts, painter: PreviewFile | None
+) -> Tensor:
     """Clean normalised latents [1, z, T, h, w]; the transformer is gone when this returns."""
     release_memory(job.device.torch_device)
-    factors = read_factors(model.files.latent_rgb, model.vae.z_dim)
+    preview: Preview | None = read_factors(model.files.latent_rgb, model.vae.z_dim)
     device, dtype = job.device.torch_device, job.device.network_dtype
-    with job.stages.run(Stage.SAMPLE, sampling_peak(model.transformer, clip.latent_size, dtype)) as progress:
+    peak = sampling_peak(model.transformer, clip.latent_size, dtype)
+    if painter is not None:
+        peak += preview_stage_bytes(painter.config, clip.latent_size, job.device)
+    with job.stages.run(Stage.SAMPLE, peak) as progress:
         transformer = load_transformer(model.files, device, dtype, job.cancel.raise_if_set)
-        latents = sample(job, command, transformer, texts, clip.shape, factors, progress)
+        if painter is not None:
+            preview = load_preview_decoder(painter, device, dtype, job.cancel.raise_if_set)
+        latents = sample(job, command, transformer, texts, clip.shape, preview, progress)
     if not torch.isfinite(latents).all():
         reason = "its values are not finite"
         raise EngineError(ErrorCode.MODEL_INVALID, file=str(command.model), reason=reason)

@@ -11,6 +11,7 @@ from desktop.state.time_left import TimeLeft
 from engine.commands import Command, GenerateVideo
 from engine.events import (
     DecodePlanned,
+    DecodeRecut,
     JobCancelled,
     JobFailed,
     JobFinished,
@@ -71,6 +72,7 @@ class JobState(QObject):
         self.stages: dict[Stage, StageProgress] = {}
         self.stage: Stage | None = None
         self.plan: DecodePlanned | None = None
+        self.recut_rows: int | None = None  # rows of a strip since memory ran out while decoding
         self.latents: Path | None = None
         self.finished: JobFinished | None = None
         self.failure: JobFailed | None = None
@@ -100,6 +102,7 @@ class JobState(QObject):
         """A job was handed to the engine."""
         self.command = command
         self.started = self.stage = self.plan = self.latents = self.finished = self.failure = None
+        self.recut_rows = None
         self.stages = {}
         self._enter(Phase.WAITING)
 
@@ -141,6 +144,11 @@ class JobState(QObject):
     @Slot(object)
     def plan_decode(self, event: DecodePlanned) -> None:
         self.plan = event
+
+    @Slot(object)
+    def recut_decode(self, event: DecodeRecut) -> None:
+        self.recut_rows = event.strip_rows
+        self.progress_changed.emit()
 
     @Slot(object)
     def save_latents(self, event: LatentsSaved) -> None:

@@ -1,8 +1,7 @@
 """Predicts one cut of the decode: peak live bytes on the card, bytes in host memory, operations, data moved. Pure.
 
-A step's live bytes are the decoder's weights, the caches as they stand while a layer runs (those before it already
-hold this step's excerpts, those after it the last step's), what the layer itself keeps alive, and the finished rows
-that the consumer of the step before still holds.
+A step's live bytes are the decoder's weights, the caches as the steps before left them, what this step has stored
+so far, what the layer that runs keeps alive, and the finished rows that the consumer of the step before still holds.
 """
 
 from collections.abc import Callable
@@ -12,19 +11,13 @@ from itertools import accumulate, zip_longest
 
 import torch
 
-from engine.decode.cut import Cut, DecodeOrder
-from engine.decode.footprint import (
-    FLOAT32_BYTES,
-    ChunkKind,
-    LayerShape,
-    layer_shapes,
-    stem_channels,
-    stem_live,
-    stem_multiply_adds,
-)
-from engine.decode.rows import LayerRows, RowOp, strip_ends, strip_schedule
-from engine.decode.stem import MAX_SCORES
-from engine.models.video_vae import VideoVae, VideoVaeConfig
+from engine.decode.cut import CachePlace, Cut, DecodeOrder
+from engine.decode.footprint import FLOAT32_BYTES, ChunkKind, LayerShape
+from engine.decode.layer_shapes import layer_shapes
+from engine.decode.rows import LayerRows, RowOp, strip_ranges, strip_schedule
+from engine.decode.stem_cost import stage_cache, stem_caches, stem_channels, stem_live, stem_multiply_adds
+from engine.models.video_vae import VideoVaeConfig
+from engine.models.video_vae22 import vae_of
 
 StripRows = tuple[tuple[LayerRows, ...], ...]  # rows of one strip, by layer of `layer_shapes`
 Slots = list[tuple[int, ...]]  # elements in the cache slots of every layer
@@ -36,10 +29,13 @@ LATER_FRAME = ChunkKind(latents=1, index=1, last=False)
 
 @dataclass(frozen=True, slots=True)
 class CutCost:
-    """Bytes, operations (two per multiply-add, as FlopCounterMode counts) and bytes copied to and from caches."""
+    """Bytes on the card, in host memory and in files; operations (two per multiply-add, as FlopCounterMode counts);
+    and bytes copied to and from caches.
+    """
 
     peak_bytes: int
     host_bytes: int
+    file_bytes: int
     flop: int
     near_bytes_moved: int
     far_bytes_moved: int
@@ -49,7 +45,7 @@ class CutCost:
 def decoder_weight_values(config: VideoVaeConfig) -> int:
     """Parameters of the decoder and of `conv2` before it."""
     with torch.device("meta"):
-        vae = VideoVae(config)
+        vae = vae_of(config)
     return sum(p.numel() for module in (vae.decoder, vae.conv2) for p in module.parameters())
 
 
@@ -60,8 +56,9 @@ def _schedule(
     """Rows of every layer in every strip, and for every strip the first one like it."""
     shapes = layer_shapes(config, 1)
     ops = tuple(op for shape in shapes for op in shape.ops)
-    ends = strip_ends(latent_height * config.spatial_factor, strip_rows)
-    strips = tuple(_by_layer(rows, shapes) for rows in strip_schedule(ops, latent_height, ends))
+    patch = config.patch_size  # the network's last rows are those of patches
+    cuts = strip_ranges(latent_height * config.spatial_factor // patch, strip_rows // patch)
+    strips = tuple(_by_layer(rows, shapes) for rows in strip_schedule(ops, latent_height, cuts))
     return strips, _alike(strips)
 
 
@@ -88,34 +85,70 @@ class _CutCost:
         self.pixels = self.latent_height * latent_width
         self.strips, self.alike = _schedule(config, self.latent_height, cut.strip_rows)
         self.strips_outer = cut.order is DecodeOrder.STRIP_MAJOR
+        self.far_on_card = cut.caches is CachePlace.CARD
         # Chunks that differ in length or in what the caches hold; all others are like the third.
         self.kinds = [self._kind(i) for i in sorted({0, 1, 2, cut.chunks - 1}) if i < cut.chunks]
 
     def in_bytes(self, size: int) -> CutCost:
-        """All terms, with values of `size` bytes; latents are float32.
-
-        In host memory the latents and the stem's output wait throughout. While the stem runs, two frames of latents
-        with their mean and deviation are made beside them; once it has ended, the far caches.
-        """
-        stem_host = self.cut.latent_frames * stem_channels(self.config) * self.pixels
+        """All terms, with values of `size` bytes; latents are float32, and wait in host memory throughout."""
         latents = FLOAT32_BYTES * self.config.z_dim * self.cut.latent_frames * self.pixels
-        latents_made = FLOAT32_BYTES * self.config.z_dim * 2 * (self.pixels + 1)
-        on_host = self.cut.caches_on_host
-        far = {kind: self._far(kind) for kind in self.kinds}
-        far_host = max(self._far_most(kind) for kind in self.kinds) if on_host else 0
-        steps = max(self._steps_live(kind, [] if on_host else far[kind]) for kind in self.kinds)
-        peak = decoder_weight_values(self.config) + max(self._stem_live(size), steps)
+        latents_made = FLOAT32_BYTES * self.config.z_dim * 2 * (self.pixels + 1)  # a frame, its mean and deviation
+        far = 0 if self.far_on_card else size * self._far_most(latents_made // size)
+        in_files = self.cut.caches is CachePlace.FILES
         near_moved, far_moved = self._moved()
-        host = stem_host * size + latents + max(far_host * size, latents_made)
-        return CutCost(peak * size, host, 2 * self._multiply_adds(), near_moved * size, far_moved * size)
+        return CutCost(
+            peak_bytes=size * decoder_weight_values(self.config) + self._peak(size),
+            host_bytes=latents + (latents_made if in_files or self.far_on_card else far),
+            file_bytes=far if in_files else 0,
+            flop=2 * self._multiply_adds(),
+            near_bytes_moved=near_moved * size,
+            far_bytes_moved=far_moved * size,
+        )
+
+    def _peak(self, size: int) -> int:
+        """The dearest moment on the card without the decoder's weights: a latent frame in the stem, or a step."""
+        on_card = self.far_on_card
+        held = size * (self._stem_window() + self._stem_caches()) if on_card else 0
+        between = max(self._between_chunks(kind) for kind in self.kinds)
+        stem = stem_live(self.config, self.latent_height, self.latent_width, size, caches_on_card=on_card)
+        steps = max(self._steps_live(kind, self._far(kind) if on_card else []) for kind in self.kinds)
+        return held + max(stem + size * between, size * steps)
+
+    def _stem_window(self) -> int:
+        """The stem's output that waits for the strips."""
+        frames = self.cut.latent_frames if self.strips_outer else self.cut.longest_chunk
+        return frames * stem_channels(self.config) * self.pixels
+
+    def _stem_caches(self) -> int:
+        return stem_caches(self.config, self.pixels) if self.cut.latent_frames > 1 else 0
+
+    def _between_chunks(self, kind: ChunkKind) -> int:
+        """What is on the card while the stem runs a chunk: rows just handed out, and far caches that are kept there."""
+        if self.strips_outer:
+            return 0
+        return self._handed_out(0, kind) + (self._time_of_clip(kind) if self.far_on_card else 0)
+
+    def _far_most(self, latents_made: int) -> int:
+        """Most elements in far memory off the card: the stem's output and caches, and the caches of the steps.
+
+        Beside the caches there is the larger of what a step replaced and what the next one stores. The stem has
+        ended before strips that are outer begin.
+        """
+        renewed = stage_cache(self.config, self.pixels) if self.cut.latent_frames > 2 else 0
+        in_stem = self._stem_caches() + renewed + latents_made
+        steps = max(self._far_of_steps(kind) for kind in self.kinds)
+        if self.strips_outer:
+            return self._stem_window() + max(in_stem, steps)
+        between = max(self._time_of_clip(kind) for kind in self.kinds)
+        return self._stem_window() + max(in_stem + between, self._stem_caches() + steps)
+
+    def _time_of_clip(self, kind: ChunkKind) -> int:
+        """Time caches of all strips before a chunk runs."""
+        return sum(self._each_strip(lambda strip: _total(self._time_before(strip, kind))))
 
     def _kind(self, chunk: int) -> ChunkKind:
         start, stop = self.cut.chunk_latent_range(chunk)
         return ChunkKind(stop - start, chunk, chunk == self.cut.chunks - 1)
-
-    def _stem_live(self, size: int) -> int:
-        queries = min(self.pixels, max(1, MAX_SCORES // self.pixels))
-        return stem_live(self.config, self.pixels, self.cut.latent_frames, queries, size)
 
     def _steps_live(self, kind: ChunkKind, far: list[int]) -> int:
         """The dearest step of a chunk, without weights; `far` is what the far caches have on the card, by strip."""
@@ -123,14 +156,16 @@ class _CutCost:
         return max(map(sum, zip(steps, far, strict=True))) if far else max(steps)
 
     def _step_live(self, strip: int, kind: ChunkKind) -> int:
-        """Own caches and what the layer holds at the dearest moment, with the rows that the step before handed out."""
+        """Own caches and what the layer holds at the dearest moment, with the rows that the step before handed out.
+
+        What the step stores counts beside what the steps before stored: only at its end does it replace it.
+        """
         old, new = self._own(strip, kind)
-        most, stored, waiting = 0, 0, sum(map(sum, old))
+        most, stored = 0, sum(map(sum, old))
         for i, (shape, rows) in enumerate(zip(self.shapes, self.strips[strip], strict=True)):
             for live, done in shape.moments(rows, kind) if rows[-1].out else ():
-                most = max(most, stored + waiting + sum(new[i][:done]) - sum(old[i][:done]) + live)
+                most = max(most, stored + sum(new[i][:done]) + live)
             stored += sum(new[i])
-            waiting -= sum(old[i])
         return most + self._handed_out(strip, kind)
 
     def _handed_out(self, strip: int, kind: ChunkKind) -> int:
@@ -142,14 +177,15 @@ class _CutCost:
         if strip < 0 or chunk < 0:
             return 0
         frames = self._kind(chunk).frames(self.config.temporal_factor)
-        return 3 * frames * self.strips[strip][-1][0].out * self.latent_width * self.config.spatial_factor
+        values = self.config.picture_channels * self.latent_width * self.config.spatial_factor // self.config.patch_size
+        return values * frames * self.strips[strip][-1][0].out
 
     def _own(self, strip: int, kind: ChunkKind) -> tuple[Slots, Slots]:
         """What the caches on the card hold for this very step, before and after each layer runs."""
         if self.strips_outer:
             return self._time_before(strip, kind), self._time_after(strip, kind)
         old, new = self._rows_before(strip, kind), self._rows_after(strip, kind)
-        if self.cut.caches_on_host:
+        if not self.far_on_card:
             return old, new
         return _joined(old, self._time_before(strip, kind)), _joined(new, self._time_after(strip, kind))
 
@@ -173,24 +209,31 @@ class _CutCost:
         return [() for _ in self.shapes]
 
     def _far(self, kind: ChunkKind) -> list[int]:
-        """Most that the far caches hold for other steps while each strip of a chunk runs."""
-        if self.strips_outer:  # row caches of all chunks: a chunk's are either the last strip's or this one's
-            return self._each_strip(lambda strip: self._per_clip(lambda at: self._rows_between(strip, at)))
+        """What the time caches hold for other strips while each strip of a chunk runs, where frames are outer."""
         before = list(accumulate(self._each_strip(lambda strip: _total(self._time_before(strip, kind))), initial=0))
         after = list(accumulate(self._each_strip(lambda strip: _total(self._time_after(strip, kind))), initial=0))
-        strips = range(len(self.strips))
-        return [after[s] + before[-1] - before[s + 1] for s in strips]
+        return [after[s] + before[-1] - before[s + 1] for s in range(len(self.strips))]
 
-    def _far_most(self, kind: ChunkKind) -> int:
-        """Most that the far caches ever hold while a chunk of `kind` runs."""
+    def _far_of_steps(self, kind: ChunkKind) -> int:
+        """Most that the far caches ever hold while a chunk of `kind` runs, with the entries that are being replaced."""
         if self.strips_outer:
-            return max(self._far(kind))
-        own = self._each_strip(lambda s: max(_total(self._time_before(s, kind)), _total(self._time_after(s, kind))))
-        return max(map(sum, zip(self._far(kind), own, strict=True)))
+            return max(self._each_strip(lambda strip: self._rows_of_clip(strip, kind) + self._renewed(strip, kind)))
+        old = self._each_strip(lambda strip: _total(self._time_before(strip, kind)))
+        new = self._each_strip(lambda strip: _total(self._time_after(strip, kind)))
+        spare = [old[-1], *old[:-1]]
+        return max(f + o + max(n, s) for f, o, n, s in zip(self._far(kind), old, new, spare, strict=True))
 
-    def _rows_between(self, strip: int, kind: ChunkKind) -> int:
-        old, new = self._rows_before(strip, kind), self._rows_after(strip, kind)
-        return sum(max(sum(a), sum(b)) for a, b in zip(old, new, strict=True))
+    def _rows_of_clip(self, strip: int, kind: ChunkKind) -> int:
+        """Row caches of all chunks when `strip` comes to a chunk: those before it have run, the others have not."""
+        start, _ = self.cut.chunk_latent_range(kind.index)
+        done = self._per_latent(lambda at: _total(self._rows_after(strip, at)), 0, start)
+        return done + self._per_latent(lambda at: _total(self._rows_before(strip, at)), start, self.cut.latent_frames)
+
+    def _renewed(self, strip: int, kind: ChunkKind) -> int:
+        """The larger of what the step before replaced and what this one stores: one takes the other's memory."""
+        before = self._kind((kind.index or self.cut.chunks) - 1)
+        replaced = _total(self._rows_before(strip, before)) if kind.index or strip > 1 else 0
+        return max(replaced, _total(self._rows_after(strip, kind)))
 
     def _multiply_adds(self) -> int:
         """Stem and all steps, summed over the strips as they are cut."""
@@ -209,8 +252,13 @@ class _CutCost:
         return (2 * time, 2 * rows) if self.strips_outer else (2 * rows, 2 * time)
 
     def _per_clip(self, count: Callable[[ChunkKind], int]) -> int:
-        """A count that is proportional to frames, over all chunks: the first, and every later latent frame."""
-        return count(FIRST_FRAME) + (self.cut.latent_frames - 1) * count(LATER_FRAME)
+        """A count that is proportional to frames, over all chunks."""
+        return self._per_latent(count, 0, self.cut.latent_frames)
+
+    def _per_latent(self, count: Callable[[ChunkKind], int], start: int, stop: int) -> int:
+        """A count that is proportional to frames, over the latent frames [start, stop): the first, and later ones."""
+        first = 1 if start == 0 < stop else 0
+        return first * count(FIRST_FRAME) + (stop - start - first) * count(LATER_FRAME)
 
     def _each_strip(self, count: Callable[[int], int]) -> list[int]:
         """`count` of every strip, computed once for strips that are alike and follow strips that are alike."""

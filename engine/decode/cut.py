@@ -1,4 +1,4 @@
-"""How a decode may be cut: loop order, strips, chunks, and where the far caches live. Pure."""
+"""How a decode may be cut: loop order, strips, chunks, and where the far caches wait. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,19 +12,24 @@ class DecodeOrder(StrEnum):
     FRAME_MAJOR = "frame_major"
 
 
+class CachePlace(StrEnum):
+    """Where the caches of the outer loop wait, with the stem's output."""
+
+    CARD = "card"
+    HOST = "host"
+    FILES = "files"
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One way to decode latents of `latent_frames` frames to pictures of `height` rows.
-
-    `caches_on_host`: the caches of the outer loop wait in host memory, not on the card.
-    """
+    """One way to decode latents of `latent_frames` frames to pictures of `height` rows."""
 
     latent_frames: int
     height: int
     order: DecodeOrder
     strip_rows: int
     chunk_latents: int
-    caches_on_host: bool
+    caches: CachePlace
 
     @property
     def strips(self) -> int:
@@ -35,6 +40,11 @@ class Cut:
     def chunks(self) -> int:
         """How many chunks: the first latent frame alone, then `chunk_latents` at a time."""
         return 1 + -(-(self.latent_frames - 1) // self.chunk_latents)
+
+    @property
+    def longest_chunk(self) -> int:
+        """Latent frames of the longest chunk."""
+        return max(1, min(self.chunk_latents, self.latent_frames - 1))
 
     def chunk_latent_range(self, chunk: int) -> tuple[int, int]:
         """First latent frame of `chunk` and one past its last."""

@@ -7,10 +7,9 @@ last one's. Slots are in the order in which a layer refreshes them. Elements thr
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 
 from engine.decode.rows import LayerRows, RowOp
-from engine.models.video_vae import VideoVaeConfig
 
 Moment = tuple[int, int]  # elements alive without caches, cache slots already refreshed
 Rows = tuple[LayerRows, ...]
@@ -124,6 +123,7 @@ class UpsampleShape:
     """`StripUpsample`: `width` and `factor` are those of its input."""
 
     channels: int
+    c_out: int
     width: int
     factor: int
     temporal: bool
@@ -141,7 +141,7 @@ class UpsampleShape:
             (x + timed + (low if timed else 0), 1),
             (x + (made + (low if timed else 0) + kept if kept else 0), 1),
             (x + made + buffer, 2),
-            (x + buffer + self._result(at, chunk), 2),
+            (x + buffer + self.result(at, chunk), 2),
         )
 
     def time_slots(self, rows: Rows, chunk: ChunkKind, *, corner: bool) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ class UpsampleShape:
 
     def multiply_adds(self, rows: Rows, chunk: ChunkKind) -> int:
         (at,) = rows
-        spread = 9 * self.channels * self._result(at, chunk)
+        spread = 9 * self.channels * self.result(at, chunk)
         if not self._doubles(chunk):
             return spread
         return spread + 3 * 2 * self.channels * self._low(at.new, chunk.frames(self.factor))
@@ -172,15 +172,72 @@ class UpsampleShape:
     def _time_buffer(self, at: LayerRows, chunk: ChunkKind) -> int:
         return self._low(at.new, chunk.frames(self.factor) + PAST_FRAMES)
 
-    def _result(self, at: LayerRows, chunk: ChunkKind) -> int:
-        return self.channels // 2 * self._frames(chunk) * at.out * 2 * self.width
+    def result(self, at: LayerRows, chunk: ChunkKind) -> int:
+        return self.c_out * self._frames(chunk) * at.out * 2 * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class StageShape:
+    """`StripStage`: layers with a shortcut of copies from `c_in` to `c_out` channels, at the input's `width`."""
+
+    layers: tuple[ResidualShape | UpsampleShape, ...]
+    c_in: int
+    c_out: int
+    width: int
+    factor: int
+
+    @property
+    def ops(self) -> tuple[RowOp, ...]:
+        return tuple(op for layer in self.layers for op in layer.ops)
+
+    def moments(self, rows: Rows, chunk: ChunkKind) -> tuple[Moment, ...]:
+        """The input stays alive for the shortcut while the layers run, then a part of the copies is added at a time."""
+        frames, first, last = chunk.frames(self.factor), rows[0], rows[-1]
+        x = self._rows_of_input(first.new, frames)
+        found: list[Moment] = []
+        slots = 0
+        for i, (layer, at) in enumerate(self._with_rows(rows)):
+            if at[-1].out:
+                found += [(live + (x if i else 0), slots + done) for live, done in layer.moments(at, chunk)]
+            slots += len(layer.row_slots(at, chunk, corner=False))
+        out = self._upsampler.result(last, chunk)
+        waited = first.in_start > last.out_start // 2
+        source = self._rows_of_input(first.in_stop - last.out_start // 2, frames) if waited else 0
+        part = self.c_out * frames * (last.out + 1) // 2 * self.width
+        return *found, (x + out + source + part, slots), (x + out + source, slots + 1)
+
+    def time_slots(self, rows: Rows, chunk: ChunkKind, *, corner: bool) -> tuple[int, ...]:
+        inner = (layer.time_slots(at, chunk, corner=corner) for layer, at in self._with_rows(rows))
+        return *chain.from_iterable(inner), 0
+
+    def row_slots(self, rows: Rows, chunk: ChunkKind, *, corner: bool) -> tuple[int, ...]:
+        inner = (layer.row_slots(at, chunk, corner=corner) for layer, at in self._with_rows(rows))
+        waiting = rows[0].in_stop - rows[-1].out_stop // 2 if rows[-1].out else 0
+        return *chain.from_iterable(inner), self._rows_of_input(waiting, chunk.frames(self.factor))
+
+    def multiply_adds(self, rows: Rows, chunk: ChunkKind) -> int:
+        return sum(layer.multiply_adds(at, chunk) for layer, at in self._with_rows(rows) if at[-1].out)
+
+    @property
+    def _upsampler(self) -> UpsampleShape:
+        last = self.layers[-1]
+        assert isinstance(last, UpsampleShape)
+        return last
+
+    def _with_rows(self, rows: Rows) -> Iterator[tuple[ResidualShape | UpsampleShape, Rows]]:
+        flat = iter(rows)
+        return ((layer, tuple(next(flat) for _ in layer.ops)) for layer in self.layers)
+
+    def _rows_of_input(self, rows: int, frames: int) -> int:
+        return self.c_in * frames * rows * self.width
 
 
 @dataclass(frozen=True, slots=True)
 class HeadShape:
-    """`StripHead`: one convolution to three colours."""
+    """`StripHead`: one convolution to colours, which are copied once more where they come in patches of pixels."""
 
     conv: ConvShape
+    patch: int
     ops = (RowOp.CONVOLVE,)
 
     def moments(self, rows: Rows, chunk: ChunkKind) -> tuple[Moment, ...]:
@@ -188,7 +245,9 @@ class HeadShape:
         frames = chunk.frames(self.conv.factor)
         x = self.conv.c_in * frames * at.new * self.conv.width
         buffer = self.conv.buffer(at, frames)
-        return (x + buffer + self.conv.norm(at, frames), 0), (x + buffer + self.conv.result(at, frames), 1)
+        result = self.conv.result(at, frames)
+        colours = 2 * result if self.patch > 1 else 0
+        return (x + buffer + self.conv.norm(at, frames), 0), (x + buffer + result, 1), (colours, 1)
 
     def time_slots(self, rows: Rows, chunk: ChunkKind, *, corner: bool) -> tuple[int, ...]:
         return (self.conv.time_cache(rows[0], corner=corner),)
@@ -200,65 +259,4 @@ class HeadShape:
         return self.conv.multiply_adds(rows[0], chunk.frames(self.conv.factor))
 
 
-LayerShape = ResidualShape | UpsampleShape | HeadShape
-
-
-def layer_shapes(config: VideoVaeConfig, latent_width: int) -> tuple[LayerShape, ...]:
-    """The layers after the stem, in order, for latents of `latent_width` columns."""
-    return tuple(_layer_shapes(config, latent_width))
-
-
-def _layer_shapes(config: VideoVaeConfig, width: int) -> Iterator[LayerShape]:
-    mult = config.dim_mult[::-1]
-    widths = [config.dim * m for m in (mult[0], *mult)]
-    temporal = config.temporal_downsample[::-1]
-    factor = 1
-    for stage, (c_before, c_out) in enumerate(pairwise(widths)):
-        if stage:  # the first stage belongs to the stem; every later one begins where an upsampler ended
-            yield UpsampleShape(c_before, width, factor, temporal[stage - 1])
-            width, factor = 2 * width, factor * (2 if temporal[stage - 1] else 1)
-            for block in range(config.num_res_blocks + 1):
-                c_in = c_before // 2 if block == 0 else c_out
-                yield ResidualShape(ConvShape(c_in, c_out, width, factor), ConvShape(c_out, c_out, width, factor))
-    yield HeadShape(ConvShape(widths[-1], 3, width, factor))
-
-
-def stem_channels(config: VideoVaeConfig) -> int:
-    """Channels of the stem's output."""
-    return config.dim * config.dim_mult[-1]
-
-
-def stem_live(config: VideoVaeConfig, pixels: int, frames: int, queries: int, size: int) -> int:
-    """Most elements of `size` bytes alive while the stem runs over `frames` latent frames of `pixels` latent pixels.
-
-    A residual block holds its input, one buffer of three frames, one result, and four frames of caches. The
-    attention, `queries` at a time, holds its input with q, k and v beside what `attention_live` counts; parts are
-    joined at the end.
-    """
-    c = stem_channels(config)
-    residual = (1 + 3 + 1 + (2 * PAST_FRAMES if frames > 1 else 0)) * c * pixels + pixels + c
-    rest = pixels % queries
-    parts = [(queries, pixels - rest - queries), (rest, pixels - rest)] if rest else [(queries, pixels - queries)]
-    mixing = max(c * before + attention_live(c, some, pixels, size) for some, before in parts)
-    joining = 2 * c * pixels if queries < pixels else 0
-    return max(residual, (1 + 3) * c * pixels + max(mixing, joining))
-
-
-def attention_live(channels: int, queries: int, keys: int, size: int) -> int:
-    """Most elements of `size` bytes alive inside attention without a fused kernel, beside its inputs.
-
-    As torch's plain form has it: q, k and v in float32 where they are not already, then scaled q and k with the
-    scores, or scaled q with the scores before and after the softmax, all of it in float32.
-    """
-    width = max(1, FLOAT32_BYTES // size)
-    widened = channels * (queries + 2 * keys) if width > 1 else 0
-    scores = queries * keys
-    return width * (widened + channels * queries + scores + max(channels * keys, scores))
-
-
-def stem_multiply_adds(config: VideoVaeConfig, pixels: int, frames: int) -> int:
-    """Operations of the stem: 1x1 and 3x3x3 convolutions, residual blocks, attention."""
-    c, z = stem_channels(config), config.z_dim
-    blocks = 2 + config.num_res_blocks + 1
-    per_pixel = z * z + WINDOW * z * c + blocks * 2 * WINDOW * c * c + 4 * c * c
-    return frames * (per_pixel * pixels + 2 * pixels * pixels * c)
+LayerShape = ResidualShape | UpsampleShape | StageShape | HeadShape

@@ -39,7 +39,7 @@ class FrameStore:
         shape = (frames, height, width, 4)
         try:
             with self.path.open("wb") as file:
-                _reserve(file.fileno(), int(np.prod(shape)))
+                reserve(file.fileno(), int(np.prod(shape)))
             self._map: np.memmap | None = np.memmap(self.path, np.uint8, "r+", shape=shape)
         except OSError as error:
             self.path.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ class FrameStore:
         self.path.unlink(missing_ok=True)
 
 
-def _reserve(descriptor: int, size: int) -> None:
+def reserve(descriptor: int, size: int) -> None:
     """Make the file `size` bytes long, on the disk and not only on paper where the system can do that."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)

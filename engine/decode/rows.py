@@ -8,7 +8,9 @@ rows are done, never on how they were cut: a decode can go on from any finished 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import pairwise
+from functools import lru_cache
+
+Range = tuple[int, int]  # half-open range of rows
 
 
 class RowOp(Enum):
@@ -91,9 +93,9 @@ class LayerRows:
         return layer_rows(RowOp.CONVOLVE, height, (0, height))
 
 
-def strip_ends(height: int, strip_rows: int) -> tuple[int, ...]:
-    """Where strips of `strip_rows` rows end in a picture of `height` rows; the last may be shorter."""
-    return (*range(strip_rows, height, strip_rows), height)
+def strip_ranges(height: int, strip_rows: int) -> list[Range]:
+    """Output rows of strips of `strip_rows` rows in a picture of `height` rows; the last may be shorter."""
+    return [(start, min(start + strip_rows, height)) for start in range(0, height, strip_rows)]
 
 
 def rows_needed(op: RowOp, out_stop: int, in_height: int) -> int:
@@ -110,7 +112,7 @@ def first_row_kept(op: RowOp, out_stop: int) -> int:
     return reach if op is RowOp.CONVOLVE else reach // 2
 
 
-def layer_rows(op: RowOp, in_height: int, out_range: tuple[int, int]) -> LayerRows:
+def layer_rows(op: RowOp, in_height: int, out_range: Range) -> LayerRows:
     """The rows of a layer in the strip that emits its output rows `out_range`."""
     out_start, out_stop = out_range
     out_height = in_height if op is RowOp.CONVOLVE else 2 * in_height
@@ -120,16 +122,17 @@ def layer_rows(op: RowOp, in_height: int, out_range: tuple[int, int]) -> LayerRo
     return LayerRows(op, kept_start, in_start, in_stop, next_start, out_start, out_stop, out_height)
 
 
-def strip_schedule(ops: Sequence[RowOp], in_height: int, ends: Sequence[int]) -> tuple[tuple[LayerRows, ...], ...]:
-    """Rows of every layer in every strip, [strip][layer], for strips that end at output rows `ends`.
+def strip_schedule(ops: Sequence[RowOp], in_height: int, strips: Sequence[Range]) -> tuple[tuple[LayerRows, ...], ...]:
+    """Rows of every layer in every strip, [strip][layer]; `in_height` is the height of the first layer's input."""
+    return tuple(rows_of_strip(tuple(ops), in_height, strip) for strip in strips)
 
-    `in_height` is the height of the first layer's input. Every strip's range is found by walking back from the
-    output, so the first strip carries the lag of all layers and the last ones find some layers already done.
+
+@lru_cache(maxsize=4096)
+def rows_of_strip(ops: tuple[RowOp, ...], in_height: int, out_range: Range) -> tuple[LayerRows, ...]:
+    """Rows of every layer in the strip that emits the output rows `out_range`, found by walking back from them.
+
+    The first strip carries the lag of all layers, and the last ones find some layers already done.
     """
-    return tuple(_one_strip(ops, in_height, cut) for cut in pairwise((0, *ends)))
-
-
-def _one_strip(ops: Sequence[RowOp], in_height: int, out_range: tuple[int, int]) -> tuple[LayerRows, ...]:
     height = in_height * 2 ** sum(op is RowOp.DOUBLE for op in ops)
     rows: list[LayerRows] = []
     for op in reversed(ops):

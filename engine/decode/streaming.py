@@ -2,21 +2,29 @@
 
 One step function and two loop orders. Strip-major finishes all frames of a strip before the next strip begins;
 frame-major finishes all strips of a chunk of frames before the next chunk begins; one strip is the whole picture.
+When a step runs out of memory, it is taken back, the strips still to come are halved, and it goes on from there.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from engine.decode.caches import Cache
-from engine.decode.cut import DecodeOrder
-from engine.decode.plan import DecodePlan
-from engine.decode.rows import LayerRows, RowOp, strip_ends, strip_schedule
-from engine.decode.stem import StemFrames, run_stem, stem_residuals
-from engine.decode.strip_layers import Step, StripHead, StripLayer, StripResidual, StripUpsample
-from engine.models.video_vae import ResidualBlock, Upsample, VideoVae
+from engine.decode.cut import CachePlace, DecodeOrder
+from engine.decode.plan import SMALLEST_STRIP, DecodePlan
+from engine.decode.room import Room, RoomInFiles, room_on_card, room_on_host
+from engine.decode.rows import LayerRows, Range, rows_of_strip, strip_ranges
+from engine.decode.stem import Stem
+from engine.decode.strip_layers import Step
+from engine.decode.strip_network import row_ops, strip_layers
+from engine.device import is_out_of_memory, release_memory
+from engine.models.video_vae import VideoVae
+from engine.models.video_vae22 import unpatchify
+
+Unfinished = tuple[Range, int]  # a strip and the first chunk that it still lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,87 +37,172 @@ class DecodedBlock:
 
 
 def decode_blocks(
-    vae: VideoVae, latents: Tensor, plan: DecodePlan, on_layer: Callable[[], None] | None = None
+    vae: VideoVae,
+    latents: Tensor,
+    plan: DecodePlan,
+    on_layer: Callable[[], None] | None = None,
+    *,
+    on_recut: Callable[[int], None] | None = None,
+    cache_folder: Path | None = None,
 ) -> Iterator[DecodedBlock]:
     """Decode normalised latents [1, z, T, h, w] as `plan` cuts them, one block per strip and chunk.
 
     Blocks come from the card that holds `vae`. `on_layer` is called before every convolution and may raise to stop.
+    `on_recut` is told the rows of a strip from now on, after memory ran out. `cache_folder` is where a plan with
+    caches in files puts them.
+    Raises what `is_out_of_memory` knows when memory runs out and strips cannot be made smaller, and
+    OUTPUT_NOT_WRITABLE when there is no disk left for caches.
     """
-    notify = on_layer or _ignore
-    with torch.no_grad():  # entered anew for every block: a generator must not hold the caller's grad mode
-        stem = run_stem(vae, latents, notify)
-    walk = StripWalk(vae, stem, plan, notify)
-    for strip, chunk in plan.steps():
-        with torch.no_grad():
-            block = walk.decode(strip, chunk)
-        yield block
-        del block  # the consumer's by now; the next step must not find it alive here
+    far, files = far_room(plan.caches, cache_folder)
+    try:
+        yield from StripWalk(vae, latents, plan, far, on_layer or _ignore, on_recut or _ignore).blocks()
+    finally:
+        if files is not None:
+            files.close()
+
+
+def far_room(place: CachePlace, folder: Path | None) -> tuple[Room, RoomInFiles | None]:
+    """The room of caches at `place`, and the files that must be closed after use. Files need a `folder`."""
+    match place:
+        case CachePlace.CARD:
+            return room_on_card, None
+        case CachePlace.HOST:
+            return room_on_host, None
+        case CachePlace.FILES:
+            if folder is None:
+                raise ValueError("caches in files need a folder")
+            files = RoomInFiles(folder)
+            return files, files
 
 
 class StripWalk:
     """The layers below the stem and their caches, taken step by step through strips and chunks."""
 
-    def __init__(self, vae: VideoVae, stem: StemFrames, plan: DecodePlan, on_layer: Callable[[], None]) -> None:
-        self._stem = stem
+    def __init__(
+        self,
+        vae: VideoVae,
+        latents: Tensor,
+        plan: DecodePlan,
+        far: Room,
+        on_layer: Callable[[], None],
+        on_recut: Callable[[int], None],
+    ) -> None:
         self._plan = plan
         self._on_layer = on_layer
+        self._on_recut = on_recut
         self._config = vae.config
+        self._patch = vae.config.patch_size
+        self._device = vae.conv2.weight.device
+        self._strips_outer = plan.order is DecodeOrder.STRIP_MAJOR
+        window = plan.latent_frames if self._strips_outer else plan.longest_chunk
+        self._stem = Stem(vae, latents, window, far, on_layer)
         self._layers = strip_layers(vae)
-        self._ends = strip_ends(plan.height, plan.strip_rows)
-        self._schedule = strip_schedule(row_ops(self._layers), plan.latent_height, self._ends)
-        self._near, self._far = Cache(on_host=False), Cache(on_host=plan.caches_on_host)
-        self._outer = 0
+        self._ops = row_ops(self._layers)
+        near, self._far = Cache(), Cache(far)
+        self._time, self._row = (near, self._far) if self._strips_outer else (self._far, near)
 
-    def decode(self, strip: int, chunk: int) -> DecodedBlock:
-        """The rows of `strip` in the frames of `chunk`; steps must come in the order of the plan."""
-        rows = self._schedule[strip]
+    def blocks(self) -> Iterator[DecodedBlock]:
+        """All blocks, in the order of the plan."""
+        strips = strip_ranges(self._plan.height, self._plan.strip_rows)
+        if self._strips_outer:
+            return self._strip_major(strips)
+        return self._frame_major(strips)
+
+    def _strip_major(self, strips: list[Range]) -> Iterator[DecodedBlock]:
+        self._run_stem(0, self._plan.latent_frames)
+        to_do = [(strip, 0) for strip in strips]
+        while to_do:
+            (strip, first), *to_do = to_do
+            for chunk in range(first, self._plan.chunks):
+                block = self._try_step(strip, chunk)
+                if block is None:
+                    to_do = self._halve([(strip, chunk), *to_do])
+                    break
+                yield block
+                del block  # the consumer's by now; the next step must not find it alive here
+
+    def _frame_major(self, strips: list[Range]) -> Iterator[DecodedBlock]:
+        for chunk in range(self._plan.chunks):
+            self._run_stem(*self._plan.chunk_latent_range(chunk))
+            done = 0  # output rows
+            while done < self._plan.height:
+                strip = next(strip for strip in strips if strip[0] == done)
+                block = self._try_step(strip, chunk)
+                if block is None:
+                    strips = [half for half, _ in self._halve([(strip, chunk) for strip in strips])]
+                    continue
+                done = strip[1]
+                yield block
+                del block
+
+    def _run_stem(self, start: int, stop: int) -> None:
+        with torch.no_grad():
+            self._stem.run(start, stop)
+
+    def _try_step(self, strip: Range, chunk: int) -> DecodedBlock | None:
+        """The rows of `strip` in the frames of `chunk`; None when memory ran out, and then nothing has happened.
+
+        Raises the error itself when strips cannot be made smaller. Grad mode is entered anew for every step: a
+        generator must not hold the caller's.
+        """
+        try:
+            with torch.no_grad():
+                block = self._step(strip, chunk)
+        except Exception as error:
+            self._time.roll_back()
+            self._row.roll_back()
+            if not is_out_of_memory(error) or strip[1] - strip[0] <= SMALLEST_STRIP:
+                raise
+        else:
+            self._time.commit()
+            self._row.commit()
+            return block
+        release_memory(self._device)  # only here has the failed step let go of its tensors
+        return None
+
+    def _step(self, strip: Range, chunk: int) -> DecodedBlock:
+        rows = self._rows(strip)
         start, stop = self._plan.chunk_latent_range(chunk)
-        step = self._step(strip, chunk, rows)
+        last = chunk == self._plan.chunks - 1
+        step = Step(strip[0], chunk, last, self._strips_outer, rows, self._time, self._row, self._on_layer)
         x = self._stem.load(slice(start, stop), slice(rows[0].in_start, rows[0].in_stop))
         for layer in self._layers:
             x = layer(x, step)
         frame_start = self._config.frames(start) if start else 0
-        return DecodedBlock(frame_start, rows[-1].out_start, x[0])
+        return DecodedBlock(frame_start, strip[0], (x if self._patch == 1 else unpatchify(x, self._patch))[0])
 
-    def _step(self, strip: int, chunk: int, rows: tuple[LayerRows, ...]) -> Step:
-        strips_outer = self._plan.order is DecodeOrder.STRIP_MAJOR
-        outer = strip if strips_outer else chunk
-        if outer != self._outer:
-            self._near.clear()
-            self._outer = outer
-        time, row = (self._near, self._far) if strips_outer else (self._far, self._near)
-        last_chunk = chunk == self._plan.chunks - 1
-        return Step(strip, chunk, last_chunk, strips_outer, rows, time, row, self._on_layer)
+    def _rows(self, strip: Range) -> tuple[LayerRows, ...]:
+        """Rows of every layer; the network's last rows are those of patches."""
+        of_patches = (strip[0] // self._patch, strip[1] // self._patch)
+        return rows_of_strip(self._ops, self._plan.latent_height, of_patches)
 
+    def _halve(self, strips: list[Unfinished]) -> list[Unfinished]:
+        """Every strip in two, with its time caches."""
+        for strip, _ in strips:
+            self._divide_pasts(strip, halved(strip, self._patch))
+        halves = [(half, chunk) for strip, chunk in strips for half in halved(strip, self._patch)]
+        self._on_recut(max(stop - start for (start, stop), _ in halves))
+        return halves
 
-def strip_layers(vae: VideoVae) -> list[StripLayer]:
-    """Everything after the stem, each layer knowing its place in the row schedule."""
-    layers: list[StripLayer] = []
-    index = 0
-    for module in list(vae.decoder.upsamples)[stem_residuals(vae) :]:
-        if isinstance(module, ResidualBlock):
-            layers.append(StripResidual(index, module))
-            index += 2
-        else:
-            assert isinstance(module, Upsample)
-            layers.append(StripUpsample(index, module))
-            index += 1
-    return [*layers, StripHead(index, vae.decoder.head)]
+    def _divide_pasts(self, strip: Range, parts: list[Range]) -> None:
+        whole, pieces = self._rows(strip), [self._rows(part) for part in parts]
+        for layer in self._layers:
+            pasts = layer.pasts(whole, strips_outer=self._strips_outer)
+            shares = zip(*(layer.pasts(piece, strips_outer=self._strips_outer) for piece in pieces), strict=True)
+            for (name, rows), share in zip(pasts, shares, strict=True):
+                keys = [((name, part[0]), part_rows) for part, (_, part_rows) in zip(parts, share, strict=True)]
+                self._time.divide((name, strip[0]), rows, keys)
 
 
-def row_ops(layers: list[StripLayer]) -> tuple[RowOp, ...]:
-    """What each layer of the row schedule does with rows."""
-    ops: list[RowOp] = []
-    for layer in layers:
-        match layer:
-            case StripResidual():
-                ops += [RowOp.CONVOLVE, RowOp.CONVOLVE]
-            case StripUpsample():
-                ops.append(RowOp.DOUBLE)
-            case StripHead():
-                ops.append(RowOp.CONVOLVE)
-    return tuple(ops)
+def halved(strip: Range, patch: int = 1) -> list[Range]:
+    """A strip of whole patches in two, the larger half first; one that is as small as strips get stays whole."""
+    start, stop = strip
+    if stop - start <= SMALLEST_STRIP:
+        return [strip]
+    patches = (stop - start) // patch
+    middle = start + (patches + 1) // 2 * patch
+    return [(start, middle), (middle, stop)]
 
 
-def _ignore() -> None:
+def _ignore(*_: int) -> None:
     pass

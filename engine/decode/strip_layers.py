@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.decode.caches import Cache
-from engine.decode.rows import LayerRows, RowOp
+from engine.decode.rows import LayerRows, Range, RowOp
 from engine.models.video_vae import CausalConv3d, ResidualBlock, RmsNorm, Upsample
 
 
@@ -25,7 +25,7 @@ class Step:
     of the inner loop, which holds few entries: with the time cache when strips are outer, else with the row cache.
     """
 
-    strip: int
+    row_start: int  # first output row of the strip
     chunk: int
     last_chunk: bool
     strips_outer: bool
@@ -40,7 +40,6 @@ class StripConv:
 
     def __init__(self, index: int, norm: RmsNorm | None, conv: CausalConv3d) -> None:
         self.index = index
-        self.op = RowOp.CONVOLVE
         self.norm = norm
         self.conv = conv
         self._key = f"{index}"
@@ -70,6 +69,11 @@ class StripConv:
         padding = (0, 1 if step.rows[self.index].whole else 0, 1)
         return F.conv3d(buffer, self.conv.weight, self.conv.bias, padding=padding)
 
+    def past(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[str, Range]:
+        """The name of the time cache and the input rows that it holds of a strip."""
+        at = rows[self.index]
+        return self._key, (at.kept_start if strips_outer else at.in_start, at.in_stop)
+
     def _activate(self, x: Tensor, into: Tensor, *, as_one_piece: bool, disposable: bool) -> None:
         """Write SiLU(norm(x)) into the buffer.
 
@@ -94,30 +98,32 @@ class StripConv:
 
     def _fetch(self, earlier_frames: Tensor, kept_rows: Tensor, step: Step) -> None:
         if earlier_frames.numel():
-            step.time.fetch((self._key, step.strip), into=earlier_frames)
+            step.time.fetch((self._key, step.row_start), into=earlier_frames)
         if kept_rows.numel():
             step.row.fetch((self._key, step.chunk), into=kept_rows)
 
     def _store(self, last_frames: Tensor, last_rows: Tensor, step: Step) -> None:
         """Leave the excerpts for the next chunk and the next strip, if there are such."""
-        step.time.store((self._key, step.strip), last_frames, last=step.last_chunk)
+        step.time.store((self._key, step.row_start), last_frames, last=step.last_chunk)
         step.row.store((self._key, step.chunk), last_rows)
 
 
 class StripResidual:
     """A residual block; its input rows wait (a delay line) until the second convolution has made the same rows."""
 
+    ops = (RowOp.CONVOLVE, RowOp.CONVOLVE)
+
     def __init__(self, index: int, block: ResidualBlock) -> None:
         residual = block.residual
+        self.index = index
         self.first = StripConv(index, _norm(residual[0]), _conv(residual[2]))
         self.second = StripConv(index + 1, _norm(residual[3]), _conv(residual[6]))
         self.shortcut = block.shortcut
         self._key = f"{index} delay"
 
-    @property
-    def convs(self) -> tuple[StripConv, ...]:
-        """The layers with rows of their own, in order."""
-        return (self.first, self.second)
+    def pasts(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[tuple[str, Range], ...]:
+        """Names and input rows of the time caches of a strip."""
+        return tuple(conv.past(rows, strips_outer=strips_outer) for conv in (self.first, self.second))
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         rows = step.rows[self.second.index]
@@ -154,9 +160,10 @@ class StripResidual:
 class StripUpsample:
     """Doubles the frames of every chunk but the first (if temporal), then rows and columns, then convolves."""
 
+    ops = (RowOp.DOUBLE,)
+
     def __init__(self, index: int, module: Upsample) -> None:
         self.index = index
-        self.op = RowOp.DOUBLE
         self.conv = _conv2d(module.resample[1])
         self.time_conv = module.time_conv if module.temporal else None
         self._rows_key = f"{index}"
@@ -175,6 +182,10 @@ class StripUpsample:
         out = F.conv2d(buffer, self.conv.weight, self.conv.bias, padding=padding)  # [T', C', out, 2W]
         return out.transpose(0, 1)[None]  # [1, C', T', out, 2W]
 
+    def pasts(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[tuple[str, Range], ...]:
+        """Names and input rows of the time caches of a strip."""
+        return ((self._time_key, (rows[self.index].in_start, rows[self.index].in_stop)),)
+
     def _doubles_frames(self, step: Step) -> bool:
         """The first chunk, one frame, passes undoubled, and the convolution in time never sees it."""
         return self.time_conv is not None and step.chunk > 0
@@ -187,7 +198,7 @@ class StripUpsample:
             return x.expand(2, -1, -1, -1, -1)
         buffer = empty_activation((1, x.shape[1], x.shape[2] + 2, x.shape[3], x.shape[4]), x)
         buffer[:, :, 2:] = x
-        key = (self._time_key, step.strip)
+        key = (self._time_key, step.row_start)
         step.time.fetch(key, into=buffer[:, :, :2])
         step.time.store(key, buffer[:, :, -2:], last=step.last_chunk)
         step.on_layer()
@@ -225,16 +236,19 @@ class StripUpsample:
 
 
 class StripHead:
-    """norm, SiLU and the convolution to three colours."""
+    """norm, SiLU and the convolution to colours."""
+
+    ops = (RowOp.CONVOLVE,)
 
     def __init__(self, index: int, head: nn.Sequential) -> None:
         self.conv = StripConv(index, _norm(head[0]), _conv(head[2]))
 
+    def pasts(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[tuple[str, Range], ...]:
+        """Names and input rows of the time caches of a strip."""
+        return (self.conv.past(rows, strips_outer=strips_outer),)
+
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         return self.conv.convolve(self.conv.gather(x, step, disposable=True), step)
-
-
-StripLayer = StripResidual | StripUpsample | StripHead
 
 
 def empty_activation(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from engine.decode.plan import DecodePlan
 from engine.decode.streaming import decode_blocks
 from engine.models.video_vae import VideoVae, VideoVaeConfig
+from engine.models.video_vae22 import vae_of
 
 CARD = "meta"
 HOST = "cpu"
@@ -95,7 +96,7 @@ def simulate_decode(
 def decoder_without_values(config: VideoVaeConfig, dtype: torch.dtype) -> VideoVae:
     """The network on the pretended card; call it under FakeTensorMode."""
     with torch.device("meta"):
-        vae = VideoVae(config)
+        vae = vae_of(config)
     values = {name: torch.empty(p.shape, dtype=dtype, device=CARD) for name, p in vae.named_parameters()}
     vae.load_state_dict(values, assign=True)
     return vae

@@ -12,6 +12,7 @@ from engine.canvas import Canvas, DirtyRows
 from engine.commands import Command, DecodeLatents, GenerateVideo
 from engine.errors import ErrorCode
 from engine.events import (
+    DecodeFigures,
     DecodePlanned,
     Event,
     JobCancelled,
@@ -70,7 +71,10 @@ class ScriptedEngine:
         size = (command.width, command.height, command.frames, command.fps)
         emit(JobStarted(self.folder, *size, tuple(Stage)))
         strips = -(-command.height // self.script.strip_rows)
-        emit(DecodePlanned("strip_major", self.script.strip_rows, strips, 1, 140 * MIB, 20 * MIB, BUDGET))
+        plan = DecodeFigures("strip_major", self.script.strip_rows, strips, 1, "host", 140 * MIB, 20 * MIB, 0, 1.0, 1.0)
+        whole = DecodeFigures("frame_major", command.height, 1, 1, "card", 600 * MIB, 4 * MIB, 0, 1.0, 1.0)
+        tiles = DecodeFigures("reference", 272, 2, 1, "card", 300 * MIB, 9 * MIB, 0, 3.0, 3.0)
+        emit(DecodePlanned(plan, BUDGET, untiled=whole, reference=tiles))
         canvas.open(
             np.zeros((command.frames, command.height, command.width, 4), np.uint8),
             (command.frames - 1) // 4 + 1,

@@ -2,7 +2,10 @@
 
 import dataclasses
 import random
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -34,13 +37,16 @@ class Case:
         return f"{'x'.join(map(str, self.shape))}-{s.mode}-{s.strip_rows}rows-{s.chunk_latents}latents"
 
 
-def random_cases(count: int, seed: int) -> list[Case]:
-    """Sizes that strips mostly do not divide; every third case has strips of 8 rows, every fifth one frame."""
+def random_cases(count: int, seed: int, factor: int = 8, patch: int = 1) -> list[Case]:
+    """Sizes that strips mostly do not divide; every third case has strips of 8 rows, every fifth one frame.
+
+    `factor` is that of the VAE in space; rows are multiples of `patch`.
+    """
     dice = random.Random(seed)
     cases = []
     for i in range(count):
         shape = (1 if i % 5 == 4 else dice.randint(2, 5), dice.randint(2, 9), dice.randint(2, 7))
-        rows = 8 if i % 3 == 0 else dice.randint(3, 8 * shape[1] + 4)
+        rows = 8 if i % 3 == 0 else dice.randint(3, factor * shape[1] + 4) // patch * patch
         mode = dice.choice((DecodeMode.STRIP_MAJOR, DecodeMode.FRAME_MAJOR))
         cases.append(Case(shape, DecodeSettings(mode, rows, dice.randint(1, 4))))
     return cases
@@ -71,14 +77,37 @@ def planned(case: Case, config: VideoVaeConfig, dtype: torch.dtype = torch.float
     return plan(case.shape, config, dtype, case.settings)
 
 
-def streamed(vae: VideoVae, latents: Tensor, cut: DecodePlan) -> Tensor:
+def streamed(
+    vae: VideoVae,
+    latents: Tensor,
+    cut: DecodePlan,
+    on_layer: Callable[[], None] | None = None,
+    on_recut: Callable[[int], None] | None = None,
+    cache_folder: Path | None = None,
+) -> Tensor:
     """All blocks put together, [3, F, H, W]; rows that no block covers are NaN."""
     frames = vae.config.frames(latents.shape[2])
     factor = vae.config.spatial_factor
     picture = torch.full((3, frames, latents.shape[3] * factor, latents.shape[4] * factor), float("nan"))
-    for block in decode_blocks(vae, latents, cut):
+    for block in decode_blocks(vae, latents, cut, on_layer, on_recut=on_recut, cache_folder=cache_folder):
         _, count, rows, _ = block.rgb.shape
         place = picture[:, block.frame_start : block.frame_start + count, block.row_start : block.row_start + rows]
         assert place.isnan().all(), "a row was decoded twice"
         place.copy_(block.rgb)
     return picture
+
+
+class Shortage:
+    """Runs out of memory at those convolutions of the steps, or of the stem, whose number is `at`."""
+
+    def __init__(self, at: Callable[[int], bool], *, in_stem: bool = False) -> None:
+        self.at = at
+        self.in_stem = in_stem
+        self.seen = 0
+
+    def __call__(self) -> None:
+        if self.in_stem is not any(Path(frame.filename).name == "stem.py" for frame in traceback.extract_stack()):
+            return
+        self.seen += 1
+        if self.at(self.seen):
+            raise torch.OutOfMemoryError("CUDA out of memory")

@@ -4,7 +4,9 @@ from pathlib import Path
 
 from engine.errors import ErrorCode
 from engine.events import (
+    DecodeFigures,
     DecodePlanned,
+    DecodeRecut,
     Event,
     JobCancelled,
     JobFailed,
@@ -18,9 +20,13 @@ from engine.events import (
 )
 
 LATENTS = Path("/l/latents.safetensors")
+STRIPS = DecodeFigures("strip_major", 32, 8, 1, "host", 5 * 2**20, 2**20, 0, 1.0, 1.0)
+WHOLE = DecodeFigures("frame_major", 256, 1, 1, "card", 20 * 2**20, 2**20, 0, 1.0, 1.0)
+TILES = DecodeFigures("reference", 272, 1, 1, "card", 21 * 2**20, 2**20, 0, 3.0, 3.0)
 EVENTS: tuple[Event, ...] = (
     JobStarted(Path("/l"), 256, 256, 33, 16, (Stage.LOAD, Stage.SAMPLE)),
-    DecodePlanned("strip_major", 32, 8, 1, 5 * 2**20, 0, None),
+    DecodePlanned(STRIPS, None, untiled=WHOLE, reference=TILES),
+    DecodeRecut(16),
     StageStarted(Stage.SAMPLE, 2**20),
     StageProgressed(Stage.SAMPLE, 1, 20),
     StageFinished(Stage.SAMPLE, 1.5, 3 * 2**30),

@@ -6,40 +6,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.decode.rows import LayerRows, RowOp, strip_ends, strip_schedule
+from engine.decode.rows import LayerRows, Range, RowOp, strip_ranges, strip_schedule
 
 OPS = st.lists(st.sampled_from(RowOp), min_size=1, max_size=12).filter(lambda ops: ops.count(RowOp.DOUBLE) <= 3)
 
 
 @st.composite
-def cuts(draw: st.DrawFn) -> tuple[list[RowOp], int, list[int]]:
-    """Layers, rows of the first input, and strip ends at arbitrary output rows."""
+def cuts(draw: st.DrawFn) -> tuple[list[RowOp], int, list[Range]]:
+    """Layers, rows of the first input, and strips that are cut at arbitrary output rows."""
     ops = draw(OPS)
     height = draw(st.integers(1, 12))
     out_height = height * 2 ** ops.count(RowOp.DOUBLE)
     inner = draw(st.sets(st.integers(1, out_height - 1))) if out_height > 1 else set()
-    return ops, height, [*sorted(inner), out_height]
+    return ops, height, list(pairwise((0, *sorted(inner), out_height)))
 
 
 @given(cuts())
-def test_every_row_arrives_and_leaves_once(cut: tuple[list[RowOp], int, list[int]]) -> None:
-    ops, height, ends = cut
-    schedule = strip_schedule(ops, height, ends)
+def test_every_row_arrives_and_leaves_once(cut: tuple[list[RowOp], int, list[Range]]) -> None:
+    ops, height, strips = cut
+    schedule = strip_schedule(ops, height, strips)
     for layer in range(len(ops)):
-        strips = [rows[layer] for rows in schedule]
-        assert strips[0].in_start == strips[0].out_start == 0
-        assert strips[-1].out_stop == strips[-1].out_height
-        assert strips[-1].keep == 0
-        assert all(a.in_stop == b.in_start and a.out_stop == b.out_start for a, b in pairwise(strips))
-        assert strips[-1].in_stop == strips[-1].out_height // (2 if ops[layer] is RowOp.DOUBLE else 1)
+        at = [rows[layer] for rows in schedule]
+        assert at[0].in_start == at[0].out_start == 0
+        assert at[-1].out_stop == at[-1].out_height
+        assert at[-1].keep == 0
+        assert all(a.in_stop == b.in_start and a.out_stop == b.out_start for a, b in pairwise(at))
+        assert at[-1].in_stop == at[-1].out_height // (2 if ops[layer] is RowOp.DOUBLE else 1)
     for rows in schedule:
         assert all(a.out_start == b.in_start and a.out_stop == b.in_stop for a, b in pairwise(rows))
 
 
 @given(cuts())
-def test_a_window_finds_its_rows_among_kept_and_new_ones(cut: tuple[list[RowOp], int, list[int]]) -> None:
-    ops, height, ends = cut
-    for rows in strip_schedule(ops, height, ends):
+def test_a_window_finds_its_rows_among_kept_and_new_ones(cut: tuple[list[RowOp], int, list[Range]]) -> None:
+    ops, height, strips = cut
+    for rows in strip_schedule(ops, height, strips):
         for at in (at for at in rows if at.out):
             scale = 2 if at.op is RowOp.DOUBLE else 1
             wanted = {r // scale for y in range(at.out_start, at.out_stop) for r in (y - 1, y, y + 1)
@@ -49,9 +49,9 @@ def test_a_window_finds_its_rows_among_kept_and_new_ones(cut: tuple[list[RowOp],
 
 
 @given(cuts())
-def test_the_next_strip_finds_exactly_what_was_kept(cut: tuple[list[RowOp], int, list[int]]) -> None:
-    ops, height, ends = cut
-    for before, after in pairwise(strip_schedule(ops, height, ends)):
+def test_the_next_strip_finds_exactly_what_was_kept(cut: tuple[list[RowOp], int, list[Range]]) -> None:
+    ops, height, strips = cut
+    for before, after in pairwise(strip_schedule(ops, height, strips)):
         for a, b in zip(before, after, strict=True):
             if a.out_stop == a.out_height:
                 assert a.keep == b.out == b.new == 0
@@ -60,18 +60,19 @@ def test_the_next_strip_finds_exactly_what_was_kept(cut: tuple[list[RowOp], int,
 
 
 @given(cuts())
-def test_what_a_layer_has_seen_depends_on_the_finished_rows_alone(cut: tuple[list[RowOp], int, list[int]]) -> None:
-    ops, height, ends = cut
-    fine = strip_schedule(ops, height, list(range(1, ends[-1] + 1)))
-    for rows, end in zip(strip_schedule(ops, height, ends), ends, strict=True):
+def test_what_a_layer_has_seen_depends_on_the_finished_rows_alone(cut: tuple[list[RowOp], int, list[Range]]) -> None:
+    ops, height, strips = cut
+    fine = strip_schedule(ops, height, strip_ranges(strips[-1][1], 1))
+    for rows, (_, end) in zip(strip_schedule(ops, height, strips), strips, strict=True):
         assert [at.in_stop for at in rows] == [at.in_stop for at in fine[end - 1]]
 
 
 @pytest.mark.parametrize(
-    ("height", "rows", "ends"), [(24, 8, (8, 16, 24)), (20, 8, (8, 16, 20)), (8, 9, (8,)), (1, 1, (1,))]
+    ("height", "rows", "strips"),
+    [(24, 8, [(0, 8), (8, 16), (16, 24)]), (20, 16, [(0, 16), (16, 20)]), (8, 9, [(0, 8)]), (1, 1, [(0, 1)])],
 )
-def test_strip_ends(height: int, rows: int, ends: tuple[int, ...]) -> None:
-    assert strip_ends(height, rows) == ends
+def test_strip_ranges(height: int, rows: int, strips: list[Range]) -> None:
+    assert strip_ranges(height, rows) == strips
 
 
 def test_a_picture_that_is_not_cut_has_no_zero_rows_of_its_own() -> None:

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine.cancel import Cancelled
 from engine.commands import DecodeMode, DecodeSettings
-from engine.decode import stem
+from engine.decode import attention
 from engine.decode.streaming import decode_blocks
 from engine.models.video_vae import VideoVae
 from tests.engine.decode_cases import DEEP, NARROW, Case, latents_of, network, plain, planned, random_cases, streamed
@@ -46,7 +46,7 @@ def test_more_blocks_a_stage_make_a_longer_lag_and_no_seam(mode: DecodeMode) -> 
 
 
 def test_queries_in_parts_change_nothing(vae: VideoVae, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stem, "MAX_SCORES", 200)  # 5 of 40 queries at a time
+    monkeypatch.setattr(attention, "MAX_SCORES", 200)  # 5 of 40 queries at a time
     latents = latents_of((2, 8, 5))
     cut = planned(Case((2, 8, 5), DecodeSettings(DecodeMode.WHOLE)), NARROW)
     assert (streamed(vae, latents, cut) - plain(vae, latents)).abs().max() <= 1e-5

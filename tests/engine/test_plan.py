@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from engine.commands import DecodeMode, DecodeSettings
+from engine.decode.cut import CachePlace
 from engine.decode.plan import plan
 from engine.errors import EngineError, ErrorCode
 from tests.engine.decode_cases import FULL, NARROW
@@ -24,8 +25,8 @@ def test_more_memory_never_makes_a_slower_kind_of_plan() -> None:
     plans = [plan(HD_61, FULL, torch.bfloat16, DecodeSettings(budget_bytes=int(b * GIB))) for b in budgets]
     steps = [made.strips * made.chunks for made in plans]
     assert steps == sorted(steps, reverse=True)
-    assert plans[0].caches_on_host
-    assert not plans[-1].caches_on_host
+    assert plans[0].caches is CachePlace.HOST
+    assert plans[-1].caches is CachePlace.CARD
     assert steps[-1] < steps[0]
 
 

@@ -8,6 +8,7 @@ import torch
 from engine.commands import DecodeMode, DecodeSettings
 from engine.memory.simulate import LiveStorages, simulate_decode
 from engine.models.video_vae import VideoVaeConfig
+from engine.models.video_vae22 import VideoVae22Config
 from tests.engine.decode_cases import DEEP, FULL, NARROW, Case, planned
 
 STRIPS = (DecodeMode.STRIP_MAJOR, DecodeMode.FRAME_MAJOR)
@@ -25,6 +26,14 @@ SMALL = [
     *grid(NARROW, torch.float32, [(1, 6, 10), (2, 5, 9), (4, 5, 9)], [16, 24, 48], [1, 2]),
     *grid(DEEP, torch.bfloat16, [(3, 9, 6), (5, 9, 6)], [24, 40, 72], [1, 3]),
 ]
+SMALL_22 = VideoVae22Config(
+    dim=8, z_dim=4, num_res_blocks=1, decoder_dim=8, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4
+)
+WAN_22 = [
+    *grid(SMALL_22, torch.float32, [(1, 4, 5), (3, 4, 5)], [16, 40], [1, 2]),
+    *grid(VideoVae22Config(), torch.bfloat16, [(3, 44, 80)], [352], [1]),
+    *grid(VideoVae22Config(), torch.bfloat16, [(2, 22, 40)], [64], [1]),
+]
 REAL = [
     *grid(FULL, torch.bfloat16, [(2, 60, 104)], [160, 480], [1]),
     *grid(FULL, torch.bfloat16, [(3, 90, 160)], [360], [1, 2]),
@@ -35,7 +44,7 @@ REAL = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("points", [SMALL[:18], SMALL[18:36], SMALL[36:48], SMALL[48:], REAL])
+@pytest.mark.parametrize("points", [SMALL[:18], SMALL[18:36], SMALL[36:48], SMALL[48:], WAN_22, REAL])
 def test_the_prediction_holds(points: list[Point]) -> None:
     off = {}
     for config, dtype, case in points:
@@ -48,7 +57,7 @@ def test_the_prediction_holds(points: list[Point]) -> None:
 
 
 def test_there_are_at_least_sixty_points() -> None:
-    assert len(SMALL) + len(REAL) >= 60
+    assert len(SMALL) + len(WAN_22) + len(REAL) >= 60
 
 
 def test_a_storage_counts_once_and_until_its_last_view_is_gone() -> None:
