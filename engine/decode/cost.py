@@ -5,7 +5,7 @@ so far, what the layer that runs keeps alive, and the finished rows that the con
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, zip_longest
 
@@ -70,7 +70,12 @@ def _by_layer(rows: tuple[LayerRows, ...], shapes: tuple[LayerShape, ...]) -> St
 @lru_cache(maxsize=4096)  # so that a plan for another budget costs nothing
 def cut_cost(cut: Cut, latent_width: int, config: VideoVaeConfig, dtype: torch.dtype) -> CutCost:
     """What decoding latents of `latent_width` columns takes, cut as `cut` says, every value of type `dtype`."""
-    return _CutCost(cut, latent_width, config).in_bytes(dtype.itemsize)
+    costs = _CutCost(cut, latent_width, config)
+    if cut.caches is not CachePlace.FILES:
+        return costs.in_bytes(dtype.itemsize)
+    on_host = cut_cost(replace(cut, caches=CachePlace.HOST), latent_width, config, dtype)
+    kept = costs.latent_bytes() + costs.latent_frame_bytes()
+    return replace(on_host, host_bytes=kept, file_bytes=on_host.host_bytes - costs.latent_bytes())
 
 
 class _CutCost:
@@ -90,20 +95,26 @@ class _CutCost:
         self.kinds = [self._kind(i) for i in sorted({0, 1, 2, cut.chunks - 1}) if i < cut.chunks]
 
     def in_bytes(self, size: int) -> CutCost:
-        """All terms, with values of `size` bytes; latents are float32, and wait in host memory throughout."""
-        latents = FLOAT32_BYTES * self.config.z_dim * self.cut.latent_frames * self.pixels
-        latents_made = FLOAT32_BYTES * self.config.z_dim * 2 * (self.pixels + 1)  # a frame, its mean and deviation
-        far = 0 if self.far_on_card else size * self._far_most(latents_made // size)
-        in_files = self.cut.caches is CachePlace.FILES
+        """All terms, with values of `size` bytes; what is not kept on the card is in host memory."""
+        frame = self.latent_frame_bytes()
+        far = frame if self.far_on_card else size * self._far_most(frame // size)
         near_moved, far_moved = self._moved()
         return CutCost(
             peak_bytes=size * decoder_weight_values(self.config) + self._peak(size),
-            host_bytes=latents + (latents_made if in_files or self.far_on_card else far),
-            file_bytes=far if in_files else 0,
+            host_bytes=self.latent_bytes() + far,
+            file_bytes=0,
             flop=2 * self._multiply_adds(),
             near_bytes_moved=near_moved * size,
             far_bytes_moved=far_moved * size,
         )
+
+    def latent_bytes(self) -> int:
+        """The latents, which are float32 and wait in host memory throughout."""
+        return FLOAT32_BYTES * self.config.z_dim * self.cut.latent_frames * self.pixels
+
+    def latent_frame_bytes(self) -> int:
+        """A latent frame on its way to the card, twice, with the mean and deviation of its channels."""
+        return FLOAT32_BYTES * self.config.z_dim * 2 * (self.pixels + 1)
 
     def _peak(self, size: int) -> int:
         """The dearest moment on the card without the decoder's weights: a latent frame in the stem, or a step."""
@@ -128,14 +139,14 @@ class _CutCost:
             return 0
         return self._handed_out(0, kind) + (self._time_of_clip(kind) if self.far_on_card else 0)
 
-    def _far_most(self, latents_made: int) -> int:
+    def _far_most(self, latent_frame: int) -> int:
         """Most elements in far memory off the card: the stem's output and caches, and the caches of the steps.
 
         Beside the caches there is the larger of what a step replaced and what the next one stores. The stem has
         ended before strips that are outer begin.
         """
         renewed = stage_cache(self.config, self.pixels) if self.cut.latent_frames > 2 else 0
-        in_stem = self._stem_caches() + renewed + latents_made
+        in_stem = self._stem_caches() + renewed + latent_frame
         steps = max(self._far_of_steps(kind) for kind in self.kinds)
         if self.strips_outer:
             return self._stem_window() + max(in_stem, steps)

@@ -69,6 +69,7 @@ class ResidualShape:
     first: ConvShape
     second: ConvShape
     ops = (RowOp.CONVOLVE, RowOp.CONVOLVE)
+    slots = 3
 
     @property
     def factor(self) -> int:
@@ -128,6 +129,7 @@ class UpsampleShape:
     factor: int
     temporal: bool
     ops = (RowOp.DOUBLE,)
+    slots = 2
 
     def moments(self, rows: Rows, chunk: ChunkKind) -> tuple[Moment, ...]:
         (at,) = rows
@@ -199,7 +201,7 @@ class StageShape:
         for i, (layer, at) in enumerate(self._with_rows(rows)):
             if at[-1].out:
                 found += [(live + (x if i else 0), slots + done) for live, done in layer.moments(at, chunk)]
-            slots += len(layer.row_slots(at, chunk, corner=False))
+            slots += layer.slots
         out = self._upsampler.result(last, chunk)
         waited = first.in_start > last.out_start // 2
         source = self._rows_of_input(first.in_stop - last.out_start // 2, frames) if waited else 0

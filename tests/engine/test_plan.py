@@ -6,7 +6,10 @@ import torch
 from engine.commands import DecodeMode, DecodeSettings
 from engine.decode.cut import CachePlace
 from engine.decode.plan import plan
+from engine.decode.stem_cost import stem_live
 from engine.errors import EngineError, ErrorCode
+from engine.models.video_vae import VideoVaeConfig
+from engine.models.video_vae22 import VideoVae22Config
 from tests.engine.decode_cases import FULL, NARROW
 
 GIB = 2**30
@@ -95,3 +98,46 @@ def test_steps_cover_every_latent_frame_once() -> None:
     ranges = [made.chunk_latent_range(chunk) for chunk in range(made.chunks)]
     assert ranges == [(0, 1), (1, 5), (5, 9), (9, 10)]
     assert len(set(made.steps())) == made.strips * made.chunks == 16
+
+
+LIMITS = {  # GiB on the card: bfloat16, live tensors with the decoder's weights
+    (1280, 720): (VideoVaeConfig(), 0.50),
+    (1920, 1088): (VideoVaeConfig(), 0.65),
+    (3840, 2160): (VideoVaeConfig(), 1.1),
+    (1280, 704): (VideoVae22Config(), 1.7),
+}
+
+
+@pytest.mark.parametrize("frames", [1, 61, 121, 1001, 10_001])
+@pytest.mark.parametrize("size", LIMITS)
+def test_the_card_needs_no_more_for_any_number_of_frames(size: tuple[int, int], frames: int) -> None:
+    config, gib = LIMITS[size]
+    shape = (config.latent_frames(frames), size[1] // config.spatial_factor, size[0] // config.spatial_factor)
+    made = plan(shape, config, torch.bfloat16, DecodeSettings(budget_bytes=int(gib * GIB)))
+    assert made.predicted_peak_bytes <= gib * GIB
+    assert made.ratio_to_untiled == pytest.approx(1, rel=1e-3)
+
+
+@pytest.mark.parametrize("frames", [1, 61, 121, 1001, 10_001])
+def test_caches_in_host_memory_stay_below_five_gigabytes_at_720p(frames: int) -> None:
+    shape = (FULL.latent_frames(frames), 90, 160)
+    latents = 4 * FULL.z_dim * shape[0] * shape[1] * shape[2]  # the job's own, whatever decodes them
+    settings = DecodeSettings(budget_bytes=GIB // 2)
+    made = plan(shape, FULL, torch.bfloat16, settings, host_bytes_available=latents + 5 * 10**9)
+    assert made.host_bytes - latents <= 5 * 10**9
+    assert made.predicted_peak_bytes <= 0.5 * GIB
+
+
+def test_caches_go_to_files_where_host_memory_ends() -> None:
+    settings, room = DecodeSettings(budget_bytes=GIB // 2), 300 * 2**20
+    made = plan(HD_61, FULL, torch.bfloat16, settings, room, file_bytes_available=20 * GIB)
+    assert made.caches is CachePlace.FILES
+    assert made.host_bytes <= room
+    assert made.file_bytes <= 20 * GIB
+    with pytest.raises(EngineError):
+        plan(HD_61, FULL, torch.bfloat16, settings, room, file_bytes_available=100 * 2**20)
+
+
+def test_4k_has_no_whole_score_matrix() -> None:
+    """One in float32 would be 62 GiB; queries in parts against all keys in float32 would still be 0.2 GiB of keys."""
+    assert stem_live(FULL, 270, 480, 2, caches_on_card=False) < 0.5 * GIB
