@@ -7,6 +7,7 @@ Writes a table (`evaluation.md`) and every single verdict (`evaluation.json`).
 import argparse
 import dataclasses
 import json
+import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -56,7 +57,6 @@ def read_video(file: Path) -> np.ndarray:
 
 def try_prompt(model: Path, caption: Caption, seed: int) -> Trial:
     """Generate a clip of `caption` with the model's usual settings and judge it."""
-    torch.set_num_threads(1)
     events: list[Event] = []
     with tempfile.TemporaryDirectory() as folder:
         command = GenerateVideo(str(caption), Path(folder) / "clip.mp4", model, seed=seed)
@@ -69,7 +69,8 @@ def try_prompt(model: Path, caption: Caption, seed: int) -> Trial:
 
 
 def held_out_trials(model: Path, prompts: int, processes: int, seed: int) -> list[Trial]:
-    """Trials of `prompts` held-out captions, several at a time."""
+    """Trials of `prompts` held-out captions, several at a time, each on one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # for the new processes; threads that wait for each other's cores crawl
     _, held_out = split_captions()
     chosen = [held_out[i] for i in np.random.default_rng(seed).permutation(len(held_out))[:prompts]]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
