@@ -65,8 +65,11 @@ class StripConv:
 
     def convolve(self, buffer: Tensor, step: Step) -> Tensor:
         """[1, C, 2+T, rows, W] -> [1, C', T, out, W]."""
+        rows = step.rows[self.index]
+        if not rows.out:  # what came in waits for the next strip
+            return buffer.new_empty((1, self.conv.out_channels, buffer.shape[2] - 2, 0, buffer.shape[4]))
         step.on_layer()
-        padding = (0, 1 if step.rows[self.index].whole else 0, 1)
+        padding = (0, 1 if rows.whole else 0, 1)
         return F.conv3d(buffer, self.conv.weight, self.conv.bias, padding=padding)
 
     def past(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[str, Range]:
@@ -126,18 +129,21 @@ class StripResidual:
         return tuple(conv.past(rows, strips_outer=strips_outer) for conv in (self.first, self.second))
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
-        rows = step.rows[self.second.index]
-        if not rows.out:
-            return _no_rows(x, self.second.conv.out_channels)
-        if step.rows[self.first.index].out:
-            h = self.first.convolve(self.first.gather(x, step), step)  # [1, C', T, new rows of the second, W]
-        else:
+        out = self._convolve_twice(x, step)
+        if step.rows[self.first.index].idle and not out.numel():
+            return out
+        return self._add_shortcut(out, x, step)
+
+    def _convolve_twice(self, x: Tensor, step: Step) -> Tensor:
+        if step.rows[self.first.index].idle:
             h = _no_rows(x, self.first.conv.out_channels)
+        else:
+            h = self.first.convolve(self.first.gather(x, step), step)  # [1, C', T, new rows of the second, W]
+        if step.rows[self.second.index].idle:
+            return _no_rows(x, self.second.conv.out_channels)
         buffer = self.second.gather(h, step, disposable=True)
         del h  # dead from here on, and as large as the result
-        out = self.second.convolve(buffer, step)
-        del buffer
-        return self._add_shortcut(out, x, step)
+        return self.second.convolve(buffer, step)
 
     def _add_shortcut(self, out: Tensor, x: Tensor, step: Step) -> Tensor:
         """out[rows] += shortcut(block input at the same rows), which come from the delay line and from x."""

@@ -1,22 +1,27 @@
 """The row schedule, held against its definition: which rows a window needs, and that every row comes once."""
 
+from functools import reduce
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.decode.rows import LayerRows, Range, RowOp, strip_ranges, strip_schedule
+from engine.decode.rows import LayerRows, Range, RowOp, layer_rows, strip_ranges, strip_schedule
 
-OPS = st.lists(st.sampled_from(RowOp), min_size=1, max_size=12).filter(lambda ops: ops.count(RowOp.DOUBLE) <= 3)
+FEW = 3  # layers of one kind that change the number of rows
+OPS = st.lists(st.sampled_from(RowOp), min_size=1, max_size=12).filter(
+    lambda ops: ops.count(RowOp.DOUBLE) <= FEW and ops.count(RowOp.HALVE) <= FEW
+)
+SCALE = {RowOp.CONVOLVE: 1, RowOp.DOUBLE: 2, RowOp.HALVE: 0.5}  # output rows for an input row
 
 
 @st.composite
 def cuts(draw: st.DrawFn) -> tuple[list[RowOp], int, list[Range]]:
     """Layers, rows of the first input, and strips that are cut at arbitrary output rows."""
     ops = draw(OPS)
-    height = draw(st.integers(1, 12))
-    out_height = height * 2 ** ops.count(RowOp.DOUBLE)
+    height = draw(st.integers(1, 12)) * 2 ** ops.count(RowOp.HALVE)
+    out_height = reduce(lambda rows, op: int(rows * SCALE[op]), ops, height)
     inner = draw(st.sets(st.integers(1, out_height - 1))) if out_height > 1 else set()
     return ops, height, list(pairwise((0, *sorted(inner), out_height)))
 
@@ -31,9 +36,20 @@ def test_every_row_arrives_and_leaves_once(cut: tuple[list[RowOp], int, list[Ran
         assert at[-1].out_stop == at[-1].out_height
         assert at[-1].keep == 0
         assert all(a.in_stop == b.in_start and a.out_stop == b.out_start for a, b in pairwise(at))
-        assert at[-1].in_stop == at[-1].out_height // (2 if ops[layer] is RowOp.DOUBLE else 1)
+        assert at[-1].in_stop == at[-1].out_height / SCALE[ops[layer]]
     for rows in schedule:
         assert all(a.out_start == b.in_start and a.out_stop == b.in_stop for a, b in pairwise(rows))
+
+
+def window(at: LayerRows, y: int) -> set[int]:
+    """Input rows of the picture that the output row `y` is made of."""
+    match at.op:
+        case RowOp.CONVOLVE:
+            return {r for r in (y - 1, y, y + 1) if 0 <= r < at.out_height}
+        case RowOp.DOUBLE:
+            return {r // 2 for r in (y - 1, y, y + 1) if 0 <= r < at.out_height}
+        case RowOp.HALVE:
+            return {r for r in (2 * y, 2 * y + 1, 2 * y + 2) if r < 2 * at.out_height}
 
 
 @given(cuts())
@@ -41,11 +57,12 @@ def test_a_window_finds_its_rows_among_kept_and_new_ones(cut: tuple[list[RowOp],
     ops, height, strips = cut
     for rows in strip_schedule(ops, height, strips):
         for at in (at for at in rows if at.out):
-            scale = 2 if at.op is RowOp.DOUBLE else 1
-            wanted = {r // scale for y in range(at.out_start, at.out_stop) for r in (y - 1, y, y + 1)
-                      if 0 <= r < at.out_height}  # fmt: skip
+            wanted = {row for y in range(at.out_start, at.out_stop) for row in window(at, y)}
             assert wanted == set(range(at.kept_start, at.in_stop)), at
-            assert at.whole or at.buffer_rows == at.out + 2
+            if at.op is RowOp.HALVE:
+                assert at.buffer_rows == 2 * at.out + 1
+            else:
+                assert at.whole or at.buffer_rows == at.out + 2
 
 
 @given(cuts())
@@ -78,3 +95,9 @@ def test_strip_ranges(height: int, rows: int, strips: list[Range]) -> None:
 def test_a_picture_that_is_not_cut_has_no_zero_rows_of_its_own() -> None:
     whole = LayerRows.of_whole(7)
     assert (whole.top_zeros, whole.bottom_zeros, whole.kept, whole.keep, whole.new, whole.out) == (0, 0, 0, 0, 7, 7)
+
+
+def test_halving_puts_zeros_below_the_last_row_alone() -> None:
+    whole, upper, lower = (layer_rows(RowOp.HALVE, 8, cut) for cut in ((0, 4), (0, 1), (1, 4)))
+    assert [(at.top_zeros, at.bottom_zeros) for at in (whole, upper, lower)] == [(0, 1), (0, 0), (0, 1)]
+    assert (upper.new, upper.keep, lower.kept, lower.new) == (3, 1, 1, 5)
