@@ -1,24 +1,22 @@
-"""`python -m engine`: generate, decode and plan from a terminal or a script.
+"""`python -m engine`: generate, decode, resume and plan from a terminal or a script.
 
 Exit codes: 0 the job finished; 1 it failed; 2 it was asked for something impossible (also argparse's own code);
-130 it was cancelled: by Ctrl+C, a request to end, or because nobody reads what it says any more.
+130 it was cancelled: by Ctrl+C, a request to end, or because nobody reads what it says any more. `resume` runs
+several jobs, and ends with the highest of their codes.
 """
 
 import argparse
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
-from engine.cancel import CancelFlag
-from engine.canvas import Canvas
-from engine.cli_events import Audience, ProgressLine, compare_plans, plan_fields, print_json
+from engine.cli_events import compare_plans, plan_fields, print_json
+from engine.cli_job import FINISHED, JobTerminal, exit_code_of
+from engine.cli_resume import add_resume_options, resume
 from engine.cli_words import parse_bytes, parse_size, sentence
 from engine.commands import (
     EMBEDDED_MODEL,
-    Command,
     DecodeLatents,
     DecodeMode,
     DecodeSettings,
@@ -28,17 +26,9 @@ from engine.commands import (
     Solver,
 )
 from engine.decode.tiling import ReferenceTiling
-from engine.errors import EngineError, ErrorCode
-from engine.events import Event, JobCancelled, JobFailed
+from engine.errors import EngineError
+from engine.events import JobFailed
 from engine.presets import defaults_of
-
-FINISHED, FAILED, IMPOSSIBLE, CANCELLED = 0, 1, 2, 130
-IMPOSSIBLE_CODES = {
-    ErrorCode.NO_PLAN_FITS,
-    ErrorCode.INVALID_SIZE,
-    ErrorCode.INVALID_FRAMES,
-    ErrorCode.INVALID_SETTING,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,14 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.action == "plan":
             return show_plan(parsed)
+        if parsed.action == "resume":
+            return resume(parsed.jobs, only_list=parsed.list, as_json=parsed.json)
         command = generate_command(parsed) if parsed.action == "generate" else decode_command(parsed)
     except EngineError as error:
         return refuse(error, as_json=parsed.json)
-    return run_job(command, parsed.jobs, as_json=parsed.json)
+    return JobTerminal(parsed.jobs, as_json=parsed.json).run(command)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The three commands with their options; settings left out are the model's own."""
+    """The four commands with their options; settings left out are the model's own."""
     parser = argparse.ArgumentParser(prog="python -m engine", description="Video from Wan models in bounded memory.")
     actions = parser.add_subparsers(dest="action", required=True)
     generate = actions.add_parser("generate", help="a prompt to an MP4")
@@ -68,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     for action in (generate, decode):
         _add_job_options(action)
         _add_decode_options(action)
+    add_resume_options(actions.add_parser("resume", help="make the videos of jobs that were killed after sampling"))
     _add_plan_options(actions.add_parser("plan", help="how a clip would be decoded, and in how much memory"))
     return parser
 
@@ -159,7 +152,7 @@ def decode_command(parsed: argparse.Namespace) -> DecodeLatents:
 
 
 def decode_settings(parsed: argparse.Namespace) -> DecodeSettings:
-    """The options that all three commands share."""
+    """The options that `generate`, `decode` and `plan` share."""
     (width, height), (stride_width, stride_height) = parsed.tile, parsed.tile_stride
     tiling = ReferenceTiling(height, width, stride_height, stride_width)
     return DecodeSettings(parsed.decode_mode, parsed.strip_rows, parsed.chunk_latents, parsed.budget, tiling)
@@ -184,61 +177,3 @@ def refuse(error: EngineError, *, as_json: bool) -> int:
     else:
         print(sentence(error.code, error.details), file=sys.stderr)
     return exit_code_of(error.code)
-
-
-def run_job(command: Command, jobs_folder: Path | None, *, as_json: bool) -> int:
-    """Run `command` and show its events; the first Ctrl+C cancels it cleanly, a second one ends at once.
-
-    When nobody reads the events any more, the job is cancelled too.
-    """
-    events: list[Event] = []
-    cancel = CancelFlag()
-    cancel_on_signals(cancel)
-    from engine.engine import Engine  # only now, so that Ctrl+C is heard while torch is imported
-
-    stream, show = (sys.stdout, print_json) if as_json else (sys.stderr, ProgressLine(sys.stderr).show)
-    audience = Audience(show, stream, cancel)
-
-    def emit(event: Event) -> None:
-        events[:] = [event]
-        audience.tell(event)
-
-    Engine(jobs_folder).run(command, emit, Canvas(), cancel)
-    return exit_code(events[0])
-
-
-def cancel_on_signals(cancel: CancelFlag) -> None:
-    """Let the signals that ask for an end set `cancel`; the next one then acts as it always does."""
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        cancel.set()
-
-    for number in stop_signals():
-        signal.signal(number, ask)
-
-
-def stop_signals() -> list[signal.Signals]:
-    """Ctrl+C, a request to end, and what comes when the terminal is closed: SIGHUP, on Windows SIGBREAK.
-
-    One of the latter that is ignored stays so: `nohup` means that the job is to outlive its terminal.
-    """
-    closing = [signal.Signals[name] for name in ("SIGHUP", "SIGBREAK") if name in signal.Signals.__members__]
-    heard = [number for number in closing if signal.getsignal(number) is not signal.SIG_IGN]
-    return [signal.SIGINT, signal.SIGTERM, *heard]
-
-
-def exit_code(end: Event) -> int:
-    """The exit code that belongs to a job's last event."""
-    match end:
-        case JobCancelled():
-            return CANCELLED
-        case JobFailed(code=code):
-            return exit_code_of(code)
-        case _:
-            return FINISHED
-
-
-def exit_code_of(code: ErrorCode) -> int:
-    """2 for what was impossible from the start, 1 for what went wrong."""
-    return IMPOSSIBLE if code in IMPOSSIBLE_CODES else FAILED

@@ -1,6 +1,8 @@
-"""The sentences of the command line: one for every error code, and how numbers are said."""
+"""The sentences of the command line: one for every error code, those about killed jobs, and how numbers are said."""
 
 import re
+import time
+from pathlib import Path
 
 from engine.errors import ErrorCode
 
@@ -19,6 +21,7 @@ SENTENCES = {
     ErrorCode.VIDEO_WRITER_FAILED: "Writing the video failed:\n{last_lines}",
     ErrorCode.UNEXPECTED: "Something unexpected went wrong: {reason}",
 }
+NOTHING_INTERRUPTED = "No job was killed after sampling."
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -26,6 +29,17 @@ def sentence(code: ErrorCode, details: dict[str, str | int | float]) -> str:
     """The failure `code` in English, with its details; byte counts are said in GiB."""
     said = {name: said_bytes(int(value)) if name.endswith("_bytes") else value for name, value in details.items()}
     return SENTENCES[code].format(**said)
+
+
+def said_interrupted(when: float, latents: Path, output: Path) -> str:
+    """An interrupted job that began at `when`, in seconds since 1970, in one line."""
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+    return f"{began}     {latents} -> {output}"
+
+
+def said_taken(latents: Path) -> str:
+    """Another process has begun, or ended, to decode what this one found."""
+    return f"taken up elsewhere   {latents}"
 
 
 def said_bytes(count: int) -> str:

@@ -23,6 +23,7 @@ from engine.events import JobStarted, LatentsSaved, Stage
 from engine.job import Job
 from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
 from engine.memory.predict_preview import preview_stage_bytes
+from engine.output.interrupted import settle
 from engine.output.job_folder import JobFolder, command_beside
 from engine.output.metadata import JobRecord
 from engine.output.video_writer import check_output
@@ -57,7 +58,7 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
     folder = JobFolder.create(job.jobs_folder, command)
-    with frames_of(job, folder, clip, painter) as store:
+    with folder.recorded_end(command.output), frames_of(job, folder, clip, painter) as store:
         announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
         texts = read_prompts(job, command, model)
         latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts, painter))
@@ -77,11 +78,12 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
     folder = JobFolder.create(job.jobs_folder, command)
-    with frames_of(job, folder, clip) as store:
+    with folder.recorded_end(command.output), frames_of(job, folder, clip) as store:
         announce(job, folder, clip, fps, plan, DECODE_STAGES)
         job.show_preview(latents, read_factors(model.files.latent_rgb, model.vae.z_dim))
         decode(job, model, latents, plan, store, folder.path)
         encode(job, command.output, fps, store, record_of(job, model, command, origin))
+        settle(command)
 
 
 def origin_of(command: DecodeLatents) -> GenerateVideo | None:

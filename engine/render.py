@@ -29,8 +29,7 @@ def decode(job: Job, model: Model, latents: Tensor, plan: DecodePlan, store: Fra
     """Normalised `latents` [1, z, T, h, w] to the pixels of `store`, which the canvas shows as they come.
 
     The latents are float32 in host memory; caches that it cannot hold go to files in `folder`. A cancel is noticed
-    before every convolution. The VAE is gone when this returns. Raises NO_PLAN_FITS when memory runs out although
-    nothing can be cut smaller.
+    before every convolution. The VAE is gone when this returns. Raises what `blocks_of` raises.
     """
     device, dtype = job.device.torch_device, job.device.vae_dtype
     with job.stages.run(Stage.DECODE, plan.predicted_peak_bytes, plan.budget_bytes) as progress:
@@ -53,15 +52,20 @@ class RowsDone:
 
     def add(self, rows: int) -> None:
         """`rows` more have been finished."""
-        before = self._strips * self._done // self._rows
-        self._done += rows
-        after = self._strips * self._done // self._rows
-        if after > before:
-            self._progress(after, self._strips)
+        before, self._done = self._begun(), self._done + rows
+        if self._begun() > before:
+            self._progress(self._begun(), self._strips)
+
+    def _begun(self) -> int:
+        return -(-self._strips * self._done // self._rows)
 
 
 def blocks_of(job: Job, vae: VideoVae, latents: Tensor, plan: DecodePlan, folder: Path) -> Iterator[DecodedBlock]:
-    """The blocks of the decode that `plan` stands for. Raises NO_PLAN_FITS when memory runs out for good."""
+    """The blocks of the decode that `plan` stands for.
+
+    When memory runs out for good it raises NO_PLAN_FITS if the smallest strips do not fit into what is free, and the
+    error itself if they should have fitted.
+    """
     try:
         if plan.tiling is not None:
             yield from reference_blocks(vae, latents, plan.tiling, job.check)
@@ -73,6 +77,8 @@ def blocks_of(job: Job, vae: VideoVae, latents: Tensor, plan: DecodePlan, folder
             raise
         smallest = peak_in_smallest_strips(plan, latents.shape[4], vae.config, job.device.vae_dtype)
         free = free_bytes(job.device)
+        if smallest <= free:
+            raise
         raise EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=free, smallest_bytes=smallest) from error
 
 

@@ -11,7 +11,7 @@ import imageio_ffmpeg
 import psutil
 import pytest
 
-from engine.cli import stop_signals
+from engine.cli_job import stop_signals
 from tests.engine.cli_process import engine, engine_process, events_of, generate_arguments
 from tests.engine.small_disk import on_a_small_disk
 from tests.engine.video_reading import read_frames

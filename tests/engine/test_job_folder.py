@@ -65,7 +65,7 @@ def test_a_job_comes_back_from_its_folder(tmp_path: Path) -> None:
     path = folder.save_latents(LATENTS.to(torch.bfloat16))
     assert torch.equal(read_latents(path, VAE), LATENTS.to(torch.bfloat16).float())
     assert command_beside(path) == COMMAND
-    assert sorted(file.name for file in folder.path.iterdir()) == ["command.json", "latents.safetensors"]
+    assert sorted(file.name for file in folder.path.iterdir()) == ["command.json", "job.lock", "latents.safetensors"]
 
 
 def test_paths_that_are_not_utf8_survive(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_full_disk_leaves_no_half_latents(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert "output_not_writable" in done.stdout
     assert "File too large" in done.stdout
-    assert [file.name for file in next(tmp_path.iterdir()).iterdir()] == ["command.json"]
+    assert sorted(file.name for file in next(tmp_path.iterdir()).iterdir()) == ["command.json", "job.lock"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the XDG folders")

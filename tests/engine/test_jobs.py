@@ -80,7 +80,7 @@ def test_events_tell_the_story_in_order(command: GenerateVideo, tmp_path: Path) 
         counts = [(e.done, e.total) for e in run.events if isinstance(e, StageProgressed) and e.stage is name]
         assert [done for done, _ in counts] == sorted({done for done, _ in counts})
         assert counts[-1][0] == counts[-1][1]
-    assert kept_in(started.job_folder) == ["command.json", "latents.safetensors"]
+    assert kept_in(started.job_folder) == ["command.json", "ended.json", "job.lock", "latents.safetensors"]
 
 
 def test_the_mp4_knows_how_it_was_made(command: GenerateVideo, tmp_path: Path) -> None:

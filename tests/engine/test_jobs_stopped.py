@@ -128,7 +128,9 @@ def test_cancel_leaves_nothing_half_done(command: GenerateVideo, tmp_path: Path,
     assert (end.latents is not None) == (stage is not Stage.SAMPLE)
     assert not command.output.exists()
     assert_no_part_and_no_ffmpeg(command.output.parent)
-    kept = ["command.json"] if stage is Stage.SAMPLE else ["command.json", "latents.safetensors"]
+    kept = ["command.json", "ended.json", "job.lock"]
+    if stage is not Stage.SAMPLE:
+        kept.append("latents.safetensors")
     assert [kept_in(folder) for folder in (tmp_path / "jobs").iterdir()] == [kept]
     left = {"video-writer", "ffmpeg-listener", "peak-memory"} & {thread.name for thread in threading.enumerate()}
     assert left == set()
