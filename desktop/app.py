@@ -9,11 +9,13 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 
 from desktop.actions import ActionName, make_actions, make_appearance_group, make_menu
 from desktop.bridge import EngineBridge
+from desktop.decode_planner import DecodePlanner
 from desktop.frame_clock import FrameClock
 from desktop.open_latents import LatentsOpener
 from desktop.settings import Settings
 from desktop.show_in_folder import show_in_folder
 from desktop.state.canvas_images import CanvasImages
+from desktop.state.interrupted import InterruptedVideos
 from desktop.state.job import JobState, Phase
 from desktop.state.latents_files import LatentsRefusal
 from desktop.state.memory import MemoryState
@@ -44,13 +46,17 @@ class App(QObject):
         self.theme = Theme(qt_app, self)
         self.theme.choose(settings.appearance)
         self.job, self.memory, self.playback = JobState(self), MemoryState(self), Playback(self)
+        self.interrupted = InterruptedVideos(self)
         canvas, cancel = Canvas(), CancelFlag()
         self.images = CanvasImages(canvas, self)
         self.clock = FrameClock(self.images, self.playback, self)
         self.bridge = EngineBridge(cancel, self)
         self.threads = Threads(load, canvas, cancel, self.bridge)
-        self.window = MainWindow(prompt, self.job, self.memory, self.images, self.playback, self.theme)
+        self.window = MainWindow(
+            prompt, self.job, self.memory, self.images, self.playback, self.theme, self.interrupted
+        )
         self.opener = LatentsOpener(self.window, settings, self)
+        self.planner = DecodePlanner(prompt, self.job, self.bridge, self)
         self._is_engine_broken = self._is_closing = False
         self._stop_timer = QTimer(self)
         self._stop_timer.setSingleShot(True)
@@ -71,7 +77,10 @@ class App(QObject):
     def shut_down(self) -> bool:
         """End clock and threads. False when the engine did not stop in time."""
         self.clock.stop()
+        self.planner.stop()
         stopped = self.threads.stop()
+        if stopped:
+            self.interrupted.let_go()  # its end was not heard any more
         self.images.close()
         return stopped
 
@@ -102,8 +111,13 @@ class App(QObject):
         bridge.job_cancelled.connect(job.end_cancelled)
         bridge.job_failed.connect(job.fail)
         bridge.job_failed.connect(self._show_failure)
+        bridge.job_started.connect(self.interrupted.begin)
+        job.phase_changed.connect(self.interrupted.take_phase)
         self.threads.monitor.sampled.connect(self.memory.add)
         self.threads.worker.engine_loaded.connect(self.window.progress.show_engine_loaded)
+        self.threads.worker.engine_loaded.connect(self.planner.start)
+        self.threads.worker.engine_failed.connect(self.planner.give_up)
+        self.threads.worker.engine_loaded.connect(self.interrupted.look)
         self.threads.worker.engine_failed.connect(self.window.progress.show_engine_failed)
         self.threads.worker.engine_failed.connect(self._show_engine_failure)
 
@@ -117,6 +131,9 @@ class App(QObject):
         window.panel.cancel_requested.connect(self.cancel)
         window.progress.show_folder.clicked.connect(self.show_result)
         window.error_bar.decode_requested.connect(self.decode_again)
+        window.interrupted_bar.decode_requested.connect(self.decode_interrupted)
+        # Queued: the views hear first that the job before has ended.
+        self.interrupted.next_due.connect(self.decode_interrupted, Qt.ConnectionType.QueuedConnection)
         window.files_dropped.connect(self.opener.take)
         self.opener.file_chosen.connect(self.decode_file)
         self.opener.files_refused.connect(self._show_refusal)
@@ -146,7 +163,8 @@ class App(QObject):
     def generate(self) -> None:
         """Begin the job that the panel describes."""
         self.window.panel.take_typed()
-        if self.job.is_busy or not self.prompt.has_prompt or self.prompt.problem() is not None:
+        is_refused = self.prompt.problem() is not None or self.prompt.decode.is_invalid
+        if self.job.is_busy or not self.prompt.has_prompt or is_refused:
             return
         try:
             output = self.new_output()
@@ -189,6 +207,13 @@ class App(QObject):
         command, latents = self.job.command, self.job.latents
         if command is not None and latents is not None:
             self.submit(DecodeLatents(latents, command.output, command.model, decode=self.prompt.decode_settings()))
+
+    @Slot()
+    def decode_interrupted(self) -> None:
+        """Save the oldest of the videos that an earlier Tessera had sampled when it was killed."""
+        command = None if self.job.is_busy or self._is_closing else self.interrupted.take_next()
+        if command is not None:
+            self.submit(command)
 
     @Slot(object)
     def decode_file(self, latents: Path) -> None:

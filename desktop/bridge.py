@@ -4,8 +4,10 @@ from typing import assert_never
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from desktop.plan_mailbox import PlanMailbox
 from engine.cancel import CancelFlag
-from engine.commands import Command
+from engine.commands import Command, DecodeOutlook, PlanDecode
+from engine.errors import EngineError
 from engine.events import (
     DecodePlanned,
     DecodeRecut,
@@ -25,6 +27,9 @@ class EngineBridge(QObject):
     """Hands over one job at a time and turns the engine's events into one signal a kind."""
 
     command_submitted = Signal(object)  # Command
+    plan_requested = Signal()  # what is asked lies in `mailbox`
+    plan_made = Signal(object, object)  # PlanDecode, DecodeOutlook
+    plan_refused = Signal(object, object)  # PlanDecode, EngineError
     job_started = Signal(object)  # JobStarted
     stage_started = Signal(object)  # StageStarted
     stage_progressed = Signal(object)  # StageProgressed
@@ -39,15 +44,33 @@ class EngineBridge(QObject):
     def __init__(self, cancel: CancelFlag, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._cancel = cancel
+        self.mailbox = PlanMailbox()
 
     def submit(self, command: Command) -> None:
-        """Send a job to the engine thread. Only when no job is under way: the cancel flag is shared."""
+        """Send a job to the engine thread. Only when no job is under way: the cancel flag is shared.
+
+        A plan that was asked for and not begun is given up: the job makes its own.
+        """
         self._cancel.clear()
+        self.mailbox.clear()
         self.command_submitted.emit(command)
 
     def cancel(self) -> None:
         """Ask the running job to stop; `job_cancelled` tells when it has."""
         self._cancel.set()
+
+    def plan(self, request: PlanDecode) -> None:
+        """Ask how a clip would be decoded. Of requests that come faster than answers only the last is answered."""
+        self.mailbox.put(request)
+        self.plan_requested.emit()
+
+    @Slot(object, object)
+    def handle_plan(self, request: PlanDecode, answer: DecodeOutlook | EngineError) -> None:
+        """Take the answer to a request from the engine thread (the connection is queued)."""
+        if isinstance(answer, EngineError):
+            self.plan_refused.emit(request, answer)
+        else:
+            self.plan_made.emit(request, answer)
 
     @Slot(object)
     def handle(self, event: Event) -> None:

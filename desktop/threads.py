@@ -21,7 +21,7 @@ class Threads(QObject):
     def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag, bridge: EngineBridge) -> None:
         super().__init__()
         self._bridge = bridge
-        self.worker = EngineWorker(load, canvas, cancel)
+        self.worker = EngineWorker(load, canvas, cancel, bridge.mailbox)
         self.monitor = VramMonitor()
         self._engine_thread = _named_thread("engine", self)
         self._gauge_thread = _named_thread("gauge", self)
@@ -32,7 +32,9 @@ class Threads(QObject):
     def _connect(self) -> None:
         self.load_requested.connect(self.worker.load)
         self._bridge.command_submitted.connect(self.worker.run)
+        self._bridge.plan_requested.connect(self.worker.plan)
         self.worker.event_emitted.connect(self._bridge.handle)
+        self.worker.plan_answered.connect(self._bridge.handle_plan)
         self.worker.engine_loaded.connect(self.monitor.use_allocator)
         self._gauge_thread.started.connect(self.monitor.start)
         self.monitor_stop_requested.connect(self.monitor.stop)

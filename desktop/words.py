@@ -3,6 +3,7 @@
 Every failure is told in three parts: what happened, what is safe, what to do. Strings are marked for translation.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,9 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
             )
         case ErrorCode.INVALID_SETTING:
             return (
-                translate("words", "{value} is not possible for “{name}”.").format_map(_Known(details)),
+                translate("words", "{value} is not possible for “{name}”.").format_map(
+                    _Known({**details, "name": setting_name(str(details.get("name", "?")))})
+                ),
                 translate("words", "Allowed: {allowed}.").format_map(_Known(details)),
             )
         case ErrorCode.MODEL_NOT_FOUND:
@@ -97,7 +100,7 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
                 ),
                 translate(
                     "words", "The smallest budget that works is {smallest}. Allow that much, or make the video smaller."
-                ).format(smallest=byte_text(details.get("smallest_bytes"))),
+                ).format(smallest=sufficient_byte_text(details.get("smallest_bytes"))),
             )
         case ErrorCode.OUT_OF_MEMORY:
             return (
@@ -130,6 +133,17 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
             )
         case _:
             assert_never(code)
+
+
+def interrupted_text(count: int) -> FailureText:
+    """The sentences for videos whose job was killed after sampling; `count` is at least one."""
+    if count == 1:
+        title = translate("words", "A video was sampled but not saved when Tessera was closed.")
+    else:
+        title = translate("words", "{count} videos were sampled but not saved when Tessera was closed.").format(
+            count=count
+        )
+    return FailureText(title, translate("words", "What was sampled is safe on disk and only has to be decoded."))
 
 
 def refusal_text(refusal: LatentsRefusal) -> FailureText:
@@ -180,6 +194,19 @@ def _shortened(path: str) -> str:
         return path
     half = LONGEST_PATH // 2
     return f"{path[: half - 1]}…{path[-half:]}"
+
+
+def setting_name(name: str) -> str:
+    """A setting of the engine as its field is called; one without a field keeps its own name."""
+    names = {
+        "strip_rows": translate("words", "rows of a strip"),
+        "chunk_latents": translate("words", "frames at a time"),
+        "tile_width": translate("words", "width of a tile"),
+        "tile_height": translate("words", "height of a tile"),
+        "stride_width": translate("words", "step to the right"),
+        "stride_height": translate("words", "step down"),
+    }
+    return names.get(name, name)
 
 
 def stage_name(stage: Stage) -> str:
@@ -252,6 +279,14 @@ def byte_text(size: str | int | float | None) -> str:
         )
     gibibytes = mebibytes / 1024
     return translate("words", "{size} GB").format(size=f"{gibibytes:.1f}" if gibibytes < 100 else f"{gibibytes:.0f}")
+
+
+def sufficient_byte_text(size: str | int | float | None) -> str:
+    """Bytes rounded up, so that a person who types what is said has enough."""
+    if size is None:
+        return byte_text(None)
+    mebibytes = math.ceil(float(size) / (1 << 20))
+    return byte_text((mebibytes if mebibytes < 1000 else math.ceil(mebibytes / 102.4) * 102.4) * (1 << 20))
 
 
 def duration_text(seconds: float) -> str:

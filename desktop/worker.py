@@ -11,10 +11,11 @@ from typing import Protocol
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from desktop.plan_mailbox import PlanMailbox
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
-from engine.commands import Command
-from engine.errors import ErrorCode
+from engine.commands import Command, DecodeOutlook, PlanDecode
+from engine.errors import EngineError, ErrorCode
 from engine.events import Event, JobFailed
 
 
@@ -23,6 +24,9 @@ class JobRunner(Protocol):
 
     def run(self, command: Command, emit: Callable[[Event], None], canvas: Canvas, cancel: CancelFlag) -> None:
         """Run one job to its end, which is the last event emitted; raises nothing but what `emit` raises."""
+
+    def plan(self, request: PlanDecode) -> DecodeOutlook:
+        """How a clip would be decoded now. Raises EngineError."""
 
 
 class AllocatorReading(Protocol):
@@ -69,12 +73,14 @@ class EngineWorker(QObject):
     engine_loaded = Signal(object)  # AllocatorSource | None
     engine_failed = Signal(str)  # the technical text
     event_emitted = Signal(object)  # Event
+    plan_answered = Signal(object, object)  # PlanDecode, DecodeOutlook | EngineError
 
-    def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag) -> None:
+    def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag, mailbox: PlanMailbox) -> None:
         super().__init__()
         self._load = load
         self._canvas = canvas
         self._cancel = cancel
+        self._mailbox = mailbox
         self._engine: JobRunner | None = None
         self._load_failure = ""
 
@@ -102,5 +108,23 @@ class EngineWorker(QObject):
             return
         self._engine.run(command, self._emit, self._canvas, self._cancel)
 
+    @Slot()
+    def plan(self) -> None:
+        """Answer the latest request; what was asked before it is forgotten, and its calls find nothing to do."""
+        request = self._mailbox.take()
+        if request is not None and self._engine is not None:
+            self.plan_answered.emit(request, answer_of(self._engine, request))
+
     def _emit(self, event: Event) -> None:
         self.event_emitted.emit(event)
+
+
+def answer_of(engine: JobRunner, request: PlanDecode) -> DecodeOutlook | EngineError:
+    """The plan, or why there is none."""
+    try:
+        return engine.plan(request)
+    except EngineError as error:
+        return error
+    except Exception as error:
+        # Nobody above could handle it either, and a panel that waits for ever tells nobody.
+        return EngineError(ErrorCode.UNEXPECTED, reason=f"{type(error).__name__}: {error}")

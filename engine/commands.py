@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.decode.tiling import ReferenceTiling
+from engine.events import DecodePlanned
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "resources" / "mini"
 COMMAND_FILE = "command.json"  # in the folder of its job, beside the latents
@@ -101,6 +102,25 @@ class DecodeLatents:
 
 
 Command = GenerateVideo | DecodeLatents
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDecode:
+    """How would a clip of this size be decoded now? A question and no job: nothing is loaded, nothing is written."""
+
+    model: Path
+    width: int
+    height: int
+    frames: int
+    decode: DecodeSettings = field(default_factory=DecodeSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOutlook:
+    """The answer to `PlanDecode`. `ground_bytes`: what a decode would find held, and be measured on top of."""
+
+    planned: DecodePlanned
+    ground_bytes: int
 
 
 def to_json(command: Command) -> str:

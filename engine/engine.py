@@ -11,14 +11,17 @@ import torch
 
 from engine.cancel import CancelFlag, Cancelled
 from engine.canvas import Canvas
-from engine.commands import Command, DecodeLatents, GenerateVideo
+from engine.clip import Clip, open_model, plan_on
+from engine.commands import Command, DecodeLatents, DecodeOutlook, GenerateVideo, PlanDecode
+from engine.decode.figures import describe
 from engine.device import is_out_of_memory, pick_device, release_memory, use_cpu_threads
 from engine.errors import EngineError, ErrorCode
-from engine.events import Event, JobCancelled, JobFailed, JobFinished
+from engine.events import Event, JobCancelled, JobFailed, JobFinished, Stage
 from engine.job import Job
+from engine.memory.budget import held_bytes
 from engine.output.job_folder import default_jobs_folder
 from engine.recipes import decode_latents, generate_video
-from engine.stages import Stages
+from engine.stages import Stages, libraries_bytes
 
 
 class Engine:
@@ -51,6 +54,18 @@ class Engine:
         with contextlib.suppress(Exception):
             release_memory(self._device.torch_device)
         emit(end)
+
+    def plan(self, request: PlanDecode) -> DecodeOutlook:
+        """How the clip of `request` would be decoded with the memory that is free now, and on top of what.
+
+        A size that was not planned before takes some tenths of a second, another budget for it a few milliseconds.
+        Raises what `open_model`, `Clip.of_pixels` and `plan_on` raise.
+        """
+        model, device = open_model(request.model), self._device
+        clip = Clip.of_pixels(model.vae, model.size_multiple, (request.width, request.height), request.frames)
+        plan = plan_on(device, clip, request.decode, self._jobs_folder)
+        ground = held_bytes(device.torch_device) + libraries_bytes(Stage.DECODE, device.torch_device)
+        return DecodeOutlook(describe(plan, clip.latent_size[2], clip.vae, device.vae_dtype), ground)
 
 
 def run_recipe(job: Job, command: Command) -> None:

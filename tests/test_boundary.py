@@ -18,6 +18,8 @@ TORCH_FREE_ENGINE = {
     "engine.errors",
     "engine.events",
     "engine.memory.vram",
+    "engine.output.interrupted",
+    "engine.output.job_folder",
     "engine.presets",
     "engine.sampling.validation",
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
+from desktop.state.decode import DecodeState
 from desktop.state.latents_files import knows_its_model
 from engine.commands import DecodeLatents, DecodeSettings, GenerateVideo
 from engine.errors import EngineError
@@ -18,7 +19,7 @@ LARGEST_ROLLED_SEED = 999_999_999  # short enough to be read aloud; any seed up 
 
 @dataclass(frozen=True, slots=True)
 class PromptValues:
-    """One set of values as the panel shows them. `budget_mib` 0 leaves the memory budget to the planner."""
+    """One set of values as the panel shows them."""
 
     prompt: str
     negative_prompt: str
@@ -28,11 +29,13 @@ class PromptValues:
     steps: int
     guidance: float
     seed: int
-    budget_mib: int
 
 
 class PromptState(QObject):
-    """The values of the prompt panel. Every change goes through `change` and is announced once."""
+    """The values of the prompt panel. Every change goes through `change` and is announced once.
+
+    `decode` is the part that says how the result becomes pictures, with announcements of its own.
+    """
 
     values_changed = Signal()
 
@@ -40,6 +43,7 @@ class PromptState(QObject):
         super().__init__(parent)
         self.model = model
         self.defaults = defaults
+        self.decode = DecodeState(self)
         self.values = _initial(defaults)
 
     def change(self, values: PromptValues) -> None:
@@ -57,6 +61,7 @@ class PromptState(QObject):
         kept = self.values
         fresh = _initial(self.defaults)
         self.change(replace(fresh, prompt=kept.prompt, negative_prompt=kept.negative_prompt, seed=kept.seed))
+        self.decode.change(DecodeSettings())
 
     def restore_words(self, prompt: str, negative_prompt: str) -> None:
         """What the person wrote last time; nothing written leaves the model's own negative prompt."""
@@ -64,8 +69,8 @@ class PromptState(QObject):
         self.change(replace(self.values, prompt=prompt, negative_prompt=negative))
 
     def decode_settings(self) -> DecodeSettings:
-        """How decoding is held to the memory budget."""
-        return DecodeSettings(budget_bytes=self.values.budget_mib << 20 or None)
+        """How the result is decoded, and within which memory budget."""
+        return self.decode.settings()
 
     def decode_command(self, latents: Path, output: Path) -> DecodeLatents:
         """The job that decodes a file of `latents`, with the model that made them where that is known, else ours."""
@@ -123,5 +128,4 @@ def _initial(defaults: ModelDefaults) -> PromptValues:
         steps=defaults.steps,
         guidance=defaults.guidance,
         seed=0,
-        budget_mib=0,
     )

@@ -4,9 +4,12 @@ from PySide6.QtCore import Slot
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout
 
+from desktop.decode_words import too_small_text
+from desktop.state.decode import DecodeState
 from desktop.state.job import JobState
 from desktop.state.memory import MemorySample, MemoryState
 from desktop.theme import Colours
+from desktop.views.budget_handle import BudgetMark
 from desktop.views.elided_label import ElidedLabel
 from desktop.views.gauge_bar import GaugeBar
 from desktop.views.history_curve import HistoryCurve
@@ -17,10 +20,10 @@ from desktop.words import byte_text, no_card_text, stage_name
 class Gauge(QFrame):
     """Always visible; four times a second it shows the latest reading."""
 
-    def __init__(self, memory: MemoryState, job: JobState, colours: Colours) -> None:
+    def __init__(self, memory: MemoryState, job: JobState, decode: DecodeState, colours: Colours) -> None:
         super().__init__()
         self.setObjectName("card")
-        self._memory, self._job, self._colours = memory, job, colours
+        self._memory, self._job, self._decode, self._colours = memory, job, decode, colours
         self._title, self._source = QLabel(), ElidedLabel()
         self._title.setProperty("role", "heading")
         self._source.setProperty("role", "dim")
@@ -35,6 +38,9 @@ class Gauge(QFrame):
         self._lay_out()
         memory.sample_changed.connect(self.refresh)
         job.progress_changed.connect(self.refresh)
+        decode.settings_changed.connect(self.refresh)
+        decode.outlook_changed.connect(self.refresh)
+        self._bar.budget_chosen.connect(decode.set_budget)
         self.refresh()
 
     def paint_in(self, colours: Colours) -> None:
@@ -72,11 +78,11 @@ class Gauge(QFrame):
 
     @Slot()
     def refresh(self) -> None:
-        """Show the latest reading and the running job's promises."""
-        predicted, budget = self._job.predicted_bytes, self._job.budget_bytes
-        self._bar.show_promises(predicted, budget)
-        self._curve.show_prediction(predicted)
-        self._show_promises(predicted, budget)
+        """Show the latest reading, and the promises of the running job or of the plan for the next one."""
+        mark = self._mark()
+        self._bar.show_promises(self._predicted_level(), mark)
+        self._curve.show_prediction(self._job.predicted_bytes)
+        self._show_promises(mark)
         if self._memory.sample is not None:
             self._show_sample(self._memory.sample)
 
@@ -100,18 +106,60 @@ class Gauge(QFrame):
         idle = max(0, sample.known_ours_bytes - sample.allocated_bytes)
         self._reserved.show_figure(self.tr("in reserve"), byte_text(idle), self._bar.colour_of("reserved"))
 
-    def _show_promises(self, predicted: int | None, budget: int | None) -> None:
-        line = QColor(self._colours.text)
-        self._predicted.show_figure(self.tr("Predicted peak"), _or_dash(predicted), line)
+    def _mark(self) -> BudgetMark | None:
+        """The budget of the running stage, or the one for the next decode."""
+        if self._job.is_busy:
+            budget = self._job.budget_bytes
+            return None if budget is None else BudgetMark(budget, ground_bytes=0, is_fixed=True)
+        decode = self._decode
+        if decode.budget_bytes is None:
+            return None
+        is_own, is_too_small = decode.values.budget_bytes is not None, decode.is_over_budget
+        return BudgetMark(decode.budget_bytes, self._ground_bytes(), is_own=is_own, is_too_small=is_too_small)
+
+    def _ground_bytes(self) -> int:
+        """What a decode would find held; before the engine has said it, what is held now."""
+        if self._decode.ground_bytes is not None:
+            return self._decode.ground_bytes
+        return (self._memory.sample.live_bytes or 0) if self._memory.sample is not None else 0
+
+    def _predicted_bytes(self) -> int | None:
+        """The peak of the running stage, or that of the next decode alone."""
+        if self._job.is_busy:
+            return self._job.predicted_bytes
+        outlook = self._decode.outlook
+        return None if outlook is None else outlook.planned.plan.predicted_peak_bytes
+
+    def _predicted_level(self) -> int | None:
+        """Where the predicted peak stands in the bar."""
+        predicted = self._predicted_bytes()
+        return predicted if predicted is None or self._job.is_busy else self._ground_bytes() + predicted
+
+    def _show_promises(self, mark: BudgetMark | None) -> None:
+        line, is_busy = QColor(self._colours.text), self._job.is_busy
+        name = self.tr("Predicted peak") if is_busy else self.tr("Decoding needs")
+        self._predicted.show_figure(name, _or_dash(self._predicted_bytes()), line)
         self._predicted.setToolTip(self._promise())
-        self._budget.setVisible(budget is not None)
-        if budget is not None:
-            self._budget.show_figure(self.tr("Budget"), byte_text(budget), line)
+        is_too_small = mark is not None and mark.is_too_small
+        self._predicted.setVisible(not is_too_small)  # there is nothing to predict, and the words need the room
+        self._budget.setVisible(mark is not None)
+        if mark is not None:
+            self._show_budget(mark)
         peak = self._memory.peak_bytes if self._job.stages else None
         self._peak.show_figure(self.tr("Peak so far"), _or_dash(peak), line)
+        self._peak.setVisible(peak is not None)
+
+    def _show_budget(self, mark: BudgetMark) -> None:
+        line = QColor(self._colours.danger if mark.is_too_small else self._colours.text)
+        name = self.tr("Budget too small") if mark.is_too_small else self.tr("Budget")
+        smallest = self._decode.smallest_bytes
+        figure = too_small_text(smallest) if mark.is_too_small else byte_text(mark.budget_bytes)
+        self._budget.show_figure(name, figure, line, is_problem=mark.is_too_small)
 
     def _promise(self) -> str:
-        """Of which stage the prediction speaks."""
+        """Of what the prediction speaks."""
+        if not self._job.is_busy:
+            return self.tr("The most that decoding will take beside what is in use. Other stages say theirs in turn.")
         if self._job.predicted_bytes is None or self._job.stage is None:
             return self.tr("Before each stage Tessera says how much memory it will take.")
         return self.tr("The most that this stage will take: {stage}").format(stage=stage_name(self._job.stage))

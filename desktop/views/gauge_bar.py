@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
-from PySide6.QtCore import QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen, QPolygonF
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal, Slot
+from PySide6.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
+from desktop.state.decode import BUDGET_STEP_BYTES
 from desktop.state.memory import MemorySample, MemoryState
 from desktop.theme import Colours
+from desktop.views.budget_handle import BudgetHandle, BudgetMark
 
 BAR_HEIGHT = 16
 MARK_ROOM = 6  # above and below the bar, for the ends of the lines
@@ -33,22 +35,30 @@ def segments(sample: MemorySample) -> list[Segment]:
 class GaugeBar(QWidget):
     """Others, ours in use, ours in reserve; a dashed line for the predicted peak, a solid one for the budget."""
 
+    budget_chosen = Signal(object)  # int, or None for automatic
+
     def __init__(self, state: MemoryState, colours: Colours) -> None:
         super().__init__()
         self._state = state
         self._colours = colours
         self._predicted_bytes: int | None = None
-        self._budget_bytes: int | None = None
+        self._mark: BudgetMark | None = None
+        self.handle = BudgetHandle(self, colours)
+        self.handle.moved_to.connect(self._take_place)
+        self.handle.stepped.connect(self._take_steps)
+        self.handle.reset_requested.connect(self._take_reset)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_promises(self, predicted_bytes: int | None, budget_bytes: int | None) -> None:
+    def show_promises(self, predicted_bytes: int | None, mark: BudgetMark | None) -> None:
         """Where to draw the lines; both count from where our own share begins."""
-        self._predicted_bytes, self._budget_bytes = predicted_bytes, budget_bytes
+        self._predicted_bytes, self._mark = predicted_bytes, mark
+        self._place_handle()
         self.update()
 
     def paint_in(self, colours: Colours) -> None:
         """Take the theme's colours."""
         self._colours = colours
+        self.handle.paint_in(colours)
         self.update()
 
     def colour_of(self, name: str) -> QColor:
@@ -57,6 +67,45 @@ class GaugeBar(QWidget):
         if name == "reserved":
             colour.setAlphaF(0.4)
         return colour
+
+    def _place_handle(self) -> None:
+        sample, mark = self._state.sample, self._mark
+        if sample is None or sample.total_bytes <= 0 or mark is None:
+            self.handle.put_away()
+        else:
+            self.handle.show_mark(mark, self._x_of(sample, mark.ground_bytes + mark.budget_bytes), self.height())
+
+    def _x_of(self, sample: MemorySample, ours_bytes: int) -> float:
+        """Where a line stands that leaves `ours_bytes` to us."""
+        share = (sample.others_bytes + ours_bytes) / sample.total_bytes
+        return round(min(max(share, 0.0), 1.0) * (self.width() - 2)) + 1.0
+
+    def _choose(self, budget_bytes: float) -> None:
+        """Take the nearest step that there is room for in the bar."""
+        sample, mark = self._state.sample, self._mark
+        if sample is None or mark is None or mark.is_fixed:
+            return
+        room = sample.total_bytes - sample.others_bytes - mark.ground_bytes
+        most = max(1, room // BUDGET_STEP_BYTES)
+        steps = min(max(1, round(budget_bytes / BUDGET_STEP_BYTES)), most)
+        self.budget_chosen.emit(steps * BUDGET_STEP_BYTES)
+
+    @Slot(float)
+    def _take_place(self, x: float) -> None:
+        sample, mark = self._state.sample, self._mark
+        if sample is not None and mark is not None and self.width() > 2:
+            ours = (x - 1.0) / (self.width() - 2) * sample.total_bytes - sample.others_bytes
+            self._choose(ours - mark.ground_bytes)
+
+    @Slot(int)
+    def _take_steps(self, steps: int) -> None:
+        if self._mark is not None:
+            self._choose(self._mark.budget_bytes + steps * BUDGET_STEP_BYTES)
+
+    @Slot()
+    def _take_reset(self) -> None:
+        if self._mark is not None and not self._mark.is_fixed:
+            self.budget_chosen.emit(None)
 
     def sizeHint(self) -> QSize:
         return QSize(200, BAR_HEIGHT + 2 * MARK_ROOM)
@@ -73,7 +122,7 @@ class GaugeBar(QWidget):
             painter.setClipPath(shape)
             self._paint_segments(painter, sample, bar)
             painter.setClipping(False)
-            self._paint_lines(painter, sample, bar)
+            self._paint_prediction(painter, sample, bar)
         painter.end()
 
     def _paint_segments(self, painter: QPainter, sample: MemorySample, bar: QRectF) -> None:
@@ -84,25 +133,16 @@ class GaugeBar(QWidget):
             painter.fillRect(QRectF(left, bar.top(), width, bar.height()), self.colour_of(segment.name))
             left += width
 
-    def _paint_lines(self, painter: QPainter, sample: MemorySample, bar: QRectF) -> None:
-        others = sample.others_bytes
-        if self._predicted_bytes is not None:
-            self._paint_line(painter, bar, (others + self._predicted_bytes) / sample.total_bytes, dashed=True)
-        if self._budget_bytes is not None:
-            self._paint_line(painter, bar, (others + self._budget_bytes) / sample.total_bytes, dashed=False)
-
-    def _paint_line(self, painter: QPainter, bar: QRectF, share: float, dashed: bool) -> None:
-        x = round(min(max(share, 0.0), 1.0) * (bar.width() - 2)) + 1.0
+    def _paint_prediction(self, painter: QPainter, sample: MemorySample, bar: QRectF) -> None:
+        if self._predicted_bytes is None:
+            return
+        x = self._x_of(sample, self._predicted_bytes)
         pen = QPen(QColor(self._colours.text), 2)
         pen.setCapStyle(Qt.PenCapStyle.FlatCap)
-        if dashed:
-            pen.setDashPattern([1.5, 1.0])
+        pen.setDashPattern([1.5, 1.0])
         painter.setPen(pen)
         painter.drawLine(QPointF(x, bar.top() - 4), QPointF(x, bar.bottom() + 4))
-        if not dashed:
-            self._paint_cap(painter, QPointF(x, bar.top() - 1))
 
-    def _paint_cap(self, painter: QPainter, tip: QPointF) -> None:
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(QColor(self._colours.text))
-        painter.drawPolygon(QPolygonF([tip, tip + QPointF(-4, -5), tip + QPointF(4, -5)]))
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._place_handle()

@@ -23,7 +23,7 @@ class LegendEntry(QWidget):
 
     def __init__(self, kind: MarkKind) -> None:
         super().__init__()
-        self._mark = _Mark(kind)
+        self._mark, self._is_problem = _Mark(kind), False
         self._name = QLabel()
         self._name.setProperty("role", "small")
         self._figure = QLabel()
@@ -35,10 +35,14 @@ class LegendEntry(QWidget):
         row.addWidget(self._name)
         row.addWidget(self._figure)
 
-    def show_figure(self, name: str, figure: str, colour: QColor) -> None:
-        """Show the entry."""
+    def show_figure(self, name: str, figure: str, colour: QColor, *, is_problem: bool = False) -> None:
+        """Show the entry; a problem is told in the colour of problems."""
         self._name.setText(name)
         self._figure.setText(figure)
+        if is_problem is not self._is_problem:
+            self._is_problem = is_problem
+            _give_role(self._name, "problem" if is_problem else "small")
+            _give_role(self._figure, "problem" if is_problem else "")
         self._mark.colour = colour
         self._mark.update()
         self.setVisible(True)
@@ -47,6 +51,12 @@ class LegendEntry(QWidget):
     def figure(self) -> str:
         """What stands behind the name."""
         return self._figure.text()
+
+
+def _give_role(label: QLabel, role: str) -> None:
+    label.setProperty("role", role)
+    label.style().unpolish(label)  # the style sheet looks at properties only when it polishes
+    label.style().polish(label)
 
 
 class _Mark(QWidget):

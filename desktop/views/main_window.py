@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QLineEdit, QMainWind
 
 from desktop.icons import icon
 from desktop.state.canvas_images import CanvasImages
+from desktop.state.interrupted import InterruptedVideos
 from desktop.state.job import JobState, Phase
 from desktop.state.latents_files import local_files, refusal_of
 from desktop.state.memory import MemoryState
@@ -23,6 +24,7 @@ from desktop.theme import Theme
 from desktop.views.drop_hint import DropHint
 from desktop.views.error_bar import ErrorBar
 from desktop.views.gauge import Gauge
+from desktop.views.interrupted_bar import InterruptedBar
 from desktop.views.player_bar import PlayerBar
 from desktop.views.preview import PreviewWidget
 from desktop.views.progress_strip import ProgressStrip
@@ -51,18 +53,20 @@ class MainWindow(QMainWindow):
         images: CanvasImages,
         playback: Playback,
         theme: Theme,
+        interrupted: InterruptedVideos,
     ) -> None:
         super().__init__()
         self._theme, self._job, self._playback = theme, job, playback
         self._was_painted = False
         self.may_close = False
-        self.panel = PromptPanel(prompt, theme.colours)
+        self.panel = PromptPanel(prompt, job, theme.colours)
         self.error_bar = ErrorBar(theme.colours)
+        self.interrupted_bar = InterruptedBar(interrupted, job)
         self.preview = PreviewWidget(images, playback, theme.colours)
         self.drop_hint = DropHint(self.preview, theme.colours)
         self.player = PlayerBar(playback, theme.colours)
         self.progress = ProgressStrip(job, theme.colours)
-        self.gauge = Gauge(memory, job, theme.colours)
+        self.gauge = Gauge(memory, job, prompt.decode, theme.colours)
         self.setWindowTitle("Tessera")
         self.setWindowIcon(icon("app"))
         self.fit_into(self.screen().availableSize())
@@ -71,6 +75,7 @@ class MainWindow(QMainWindow):
         theme.colours_changed.connect(self.paint_in_theme)
         job.phase_changed.connect(self._show_phase)
         self.error_bar.visibility_changed.connect(self._make_room)
+        self.interrupted_bar.visibility_changed.connect(self._make_room)
         self.paint_in_theme()
         self._show_phase(job.phase)
 
@@ -102,6 +107,7 @@ class MainWindow(QMainWindow):
         main.setContentsMargins(16, 16, 16, 16)
         main.setSpacing(12)
         main.addWidget(self.error_bar)
+        main.addWidget(self.interrupted_bar)
         main.addWidget(self.preview, 1)
         main.addWidget(self.player)
         main.addWidget(self.progress)
@@ -122,8 +128,10 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _make_room(self) -> None:
-        """On a screen that is too low for all, a failure takes the place of the picture until it has been read."""
-        is_crowded = self.error_bar.isVisibleTo(self) and self.height() < SMALLEST_SIZE.height()
+        """On a screen that is too low for all, a message takes the place of the picture until it has been read."""
+        self.interrupted_bar.make_way(self.error_bar.isVisibleTo(self))
+        has_message = self.error_bar.isVisibleTo(self) or self.interrupted_bar.isVisibleTo(self)
+        is_crowded = has_message and self.height() < SMALLEST_SIZE.height()
         for view in (self.preview, self.player, self.progress):
             view.setVisible(not is_crowded)
 

@@ -21,10 +21,11 @@ from PySide6.QtWidgets import (
 )
 
 from desktop.icons import icon
-from desktop.state.job import Phase
+from desktop.state.job import JobState, Phase
 from desktop.state.latents_files import local_files
 from desktop.state.prompt import PromptState
 from desktop.theme import Colours
+from desktop.views.decode_panel import DecodePanel
 from desktop.views.number_field import number_field
 from desktop.views.seed_row import SeedRow
 from desktop.views.size_row import SizeRow
@@ -43,11 +44,12 @@ class PromptPanel(QFrame):
     generate_requested = Signal()
     cancel_requested = Signal()
 
-    def __init__(self, state: PromptState, colours: Colours) -> None:
+    def __init__(self, state: PromptState, job: JobState, colours: Colours) -> None:
         super().__init__()
         self.setObjectName("panel")
         self.setFixedWidth(PANEL_WIDTH)
         self._state, self._colours = state, colours
+        self.decode_panel = DecodePanel(state.decode, job, colours)
         self._make_fields()
         self._lay_out()
         self._guard_from_wheel()
@@ -124,11 +126,14 @@ class PromptPanel(QFrame):
         column.addWidget(_heading(self.tr("Video")))
         for row in (self._size, self._frames, self._steps, self._guidance, self._seed, self._budget_row()):
             column.addWidget(row)
+        column.addWidget(self.decode_panel)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(content)
+        self.decode_panel.opened.connect(self._scroll_to_decoding, Qt.ConnectionType.QueuedConnection)
+        self._area = area
         return area
 
     def _budget_row(self) -> QWidget:
@@ -165,6 +170,8 @@ class PromptPanel(QFrame):
         self._seed.reroll_requested.connect(self._state.reroll_seed)
         self._budget.valueChanged.connect(self._take_budget)
         self._state.values_changed.connect(self.show_values)
+        self._state.decode.settings_changed.connect(self._show_budget)
+        self._state.decode.outlook_changed.connect(self._show_problem)
         self._generate.clicked.connect(self.generate_requested)
         self._cancel.clicked.connect(self.cancel_requested)
 
@@ -180,7 +187,7 @@ class PromptPanel(QFrame):
         self._steps.show_value(values.steps)
         self._guidance.show_value(values.guidance)
         self._seed.show_seed(values.seed)
-        self._budget.setValue(values.budget_mib)
+        self._show_budget()
         self._show_problem()
 
     @Slot(object)
@@ -199,6 +206,7 @@ class PromptPanel(QFrame):
         self._cancel.setIcon(icon("stop", colours.text))
         self.menu_button.setIcon(icon("more", colours.text_dim))
         self._seed.paint_in(colours)
+        self.decode_panel.paint_in(colours)
 
     def focus_prompt(self) -> None:
         """Put the cursor into the prompt, behind what is written."""
@@ -211,13 +219,25 @@ class PromptPanel(QFrame):
         if isinstance(field, QAbstractSpinBox):
             field.interpretText()
 
+    @Slot()
+    def _scroll_to_decoding(self) -> None:
+        """Queued, for the column is laid out anew only after the panel was opened."""
+        self._area.ensureWidgetVisible(self.decode_panel)
+
+    @Slot()
+    def _show_budget(self) -> None:
+        self._budget.blockSignals(True)  # it shows whole megabytes, which must not become the budget by being shown
+        self._budget.setValue((self._state.decode.values.budget_bytes or 0) >> 20)
+        self._budget.blockSignals(False)
+
+    @Slot()
     def _show_problem(self) -> None:
         problem = self._state.problem()
         if problem is not None:
             text = failure_text(problem.code, problem.details, None)
             self._problem.setText(f"{text.title} {text.advice}")
         self._problem.setVisible(problem is not None)
-        ready = problem is None and self._state.has_prompt
+        ready = problem is None and self._state.has_prompt and not self._state.decode.is_invalid
         self._generate.setEnabled(ready)
         self._generate.setIcon(icon("generate", self._colours.on_accent if ready else self._colours.text_faint))
 
@@ -248,7 +268,7 @@ class PromptPanel(QFrame):
 
     @Slot(int)
     def _take_budget(self, budget_mib: int) -> None:
-        self._state.change(replace(self._state.values, budget_mib=budget_mib))
+        self._state.decode.set_budget(budget_mib << 20 or None)
 
 
 class _TextField(QPlainTextEdit):

@@ -118,7 +118,9 @@ class Desks:
 
 
 @pytest.fixture
-def desks(qapp: QApplication, qtbot: QtBot, tmp_path: Path) -> Iterator[Desks]:
+def desks(qapp: QApplication, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desks]:
+    # Jobs of whoever runs the tests are none of theirs.
+    monkeypatch.setattr("desktop.state.interrupted.default_jobs_folder", lambda: tmp_path / "jobs")
     opened = Desks(qapp, qtbot, tmp_path)
     yield opened
     opened.close_all()

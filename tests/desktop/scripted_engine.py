@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from engine.cancel import CancelFlag, Cancelled
 from engine.canvas import Canvas, DirtyRows
-from engine.commands import Command, DecodeLatents, GenerateVideo
-from engine.errors import ErrorCode
+from engine.commands import Command, DecodeLatents, DecodeMode, DecodeOutlook, GenerateVideo, PlanDecode
+from engine.errors import EngineError, ErrorCode
 from engine.events import (
     DecodeFigures,
     DecodePlanned,
@@ -30,6 +30,7 @@ Emit = Callable[[Event], None]
 MIB = 1 << 20
 HELD = 500 * MIB  # what the process takes before a stage begins
 BUDGET = 1024 * MIB
+SMALLEST = 112 * MIB
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Script:
     frame_major: bool = False
     hold_at_row: int | None = None
     fail_with: ErrorCode | None = None
+    plan_seconds: float = 0.0
 
 
 class ScriptedEngine:
@@ -54,6 +56,24 @@ class ScriptedEngine:
         self.folder = folder
         self.script = script or Script()
         self.commands: list[Command] = []
+        self.plans: list[PlanDecode] = []
+
+    def plan(self, request: PlanDecode) -> DecodeOutlook:
+        """Strips that get thinner with the budget; tiles of other sides than the usual ones are refused."""
+        self.plans.append(request)
+        time.sleep(self.script.plan_seconds)
+        budget, tiling = request.decode.budget_bytes or BUDGET, request.decode.tiling
+        if tiling.tile_width % 8:
+            raise EngineError(
+                ErrorCode.INVALID_SETTING, name="tile_width", value=tiling.tile_width, allowed="multiples of 8"
+            )
+        if budget < SMALLEST:
+            raise EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=budget, smallest_bytes=SMALLEST)
+        rows = request.decode.strip_rows or min(request.height, budget // SMALLEST * 8)
+        planned = figures_for(request.height, rows, min(600 * MIB, rows * 14 * MIB))
+        if request.decode.mode is DecodeMode.REFERENCE and planned.reference is not None:
+            planned = replace(planned, plan=planned.reference)
+        return DecodeOutlook(replace(planned, budget_bytes=budget), HELD)
 
     def run(self, command: Command, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
         self.commands.append(command)
@@ -70,11 +90,7 @@ class ScriptedEngine:
             return
         size = (command.width, command.height, command.frames, command.fps)
         emit(JobStarted(self.folder, *size, tuple(Stage)))
-        strips = -(-command.height // self.script.strip_rows)
-        plan = DecodeFigures("strip_major", self.script.strip_rows, strips, 1, "host", 140 * MIB, 20 * MIB, 0, 1.0, 1.0)
-        whole = DecodeFigures("frame_major", command.height, 1, 1, "card", 600 * MIB, 4 * MIB, 0, 1.0, 1.0)
-        tiles = DecodeFigures("reference", 272, 2, 1, "card", 300 * MIB, 9 * MIB, 0, 3.0, 3.0)
-        emit(DecodePlanned(plan, BUDGET, untiled=whole, reference=tiles))
+        emit(figures_for(command.height, self.script.strip_rows, 140 * MIB))
         canvas.open(
             np.zeros((command.frames, command.height, command.width, 4), np.uint8),
             (command.frames - 1) // 4 + 1,
@@ -145,6 +161,14 @@ class ScriptedEngine:
             if left <= 0:
                 return
             time.sleep(min(left, 0.01))
+
+
+def figures_for(height: int, rows: int, peak_bytes: int) -> DecodePlanned:
+    """A plan of strips of `rows` rows beside made-up alternatives."""
+    plan = DecodeFigures("strip_major", rows, -(-height // rows), 1, "host", peak_bytes, 20 * MIB, 0, 1.0, 1.0)
+    whole = DecodeFigures("frame_major", height, 1, 1, "card", 600 * MIB, 4 * MIB, 0, 1.0, 1.0)
+    tiles = DecodeFigures("reference", 272, 2, 1, "card", 300 * MIB, 9 * MIB, 0, 3.0, 3.0)
+    return DecodePlanned(plan, BUDGET, untiled=whole, reference=tiles)
 
 
 def ball_clip(width: int, height: int, frames: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import psutil
 import pytest
 from pytestqt.qtbot import QtBot
 
+from desktop.state.decode import DecodeState
 from desktop.state.job import JobState
 from desktop.state.memory import MemorySample, MemoryState
 from desktop.theme import DARK
@@ -61,7 +62,7 @@ def test_card_is_shown_and_an_unknown_share_is_not_zero(qtbot: QtBot, fake_drive
     """Before the engine is loaded nobody but the driver could tell, and under WDDM it does not."""
     fake_driver.write(card(FIRST, total=24 * GIB, used=5 * GIB, reserved=GIB), f"process 0 {os.getpid()} -1")
     memory, monitor = MemoryState(), VramMonitor()
-    gauge = Gauge(memory, JobState(), DARK)
+    gauge = Gauge(memory, JobState(), DecodeState(), DARK)
     qtbot.addWidget(gauge)
     monitor.sampled.connect(memory.add)
     monitor.sample()

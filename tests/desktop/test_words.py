@@ -1,19 +1,33 @@
 """Every code has its sentence, whatever details come with it."""
 
 import re
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path, PureWindowsPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from desktop.decode_words import choice_name, choice_title, measured_text, plan_details_text, plan_text, waiting_text
+from desktop.state.decode import DecodeChoice, EngineStanding
 from desktop.state.output_path import new_video_path
 from desktop.theme import DARK, LIGHT, Colours, style_sheet
-from desktop.words import byte_text, duration_text, failure_text, no_card_text, stage_name
+from desktop.words import (
+    byte_text,
+    duration_text,
+    failure_text,
+    no_card_text,
+    setting_name,
+    stage_name,
+    sufficient_byte_text,
+)
+from engine.commands import DecodeSettings
 from engine.errors import ErrorCode
-from engine.events import Stage
+from engine.events import DecodeFigures, DecodePlanned, Stage
 from engine.memory.vram import VramReason
 
+GIB = 1 << 30
 DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
     ErrorCode.INVALID_SIZE: {"width": 200, "height": 256, "multiple": 32, "nearest": "192x256, 224x256"},
     ErrorCode.INVALID_FRAMES: {"frames": 30, "nearest": "29, 33"},
@@ -67,6 +81,46 @@ def test_bytes(size: int | None, text: str) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@given(st.integers(1, 90 << 30))
+def test_the_smallest_budget_is_enough_as_it_is_said(size: int) -> None:
+    """Typed in as it is read, down to the digit, it must not be refused again."""
+    number, unit = sufficient_byte_text(size).split()
+    said = Decimal(number) * {"MB": 1 << 20, "GB": 1 << 30}[unit]
+    assert size <= said <= size * Decimal("1.11") + (1 << 20)
+
+
+def plan_of(order: str, strips: int, rows: int, ratio: float = 1.0) -> DecodePlanned:
+    """A plan beside the figures that the design measured for 61 frames of 720p."""
+    plan = DecodeFigures(order, rows, strips, 1, "host", GIB // 2, GIB, 2 * GIB, 477.0, ratio)
+    whole = DecodeFigures("frame_major", 720, 1, 1, "card", int(10.8 * GIB), 0, 0, 477.0, 1.0)
+    tiles = DecodeFigures("reference", 272, 5, 1, "card", GIB, 0, 0, 1459.0, 3.06)
+    return DecodePlanned(plan, 8 * GIB, untiled=whole, reference=tiles)
+
+
+def test_a_plan_is_told_beside_its_alternatives() -> None:
+    strips = plan_of("strip_major", 45, 16)
+    text = plan_text(strips, DecodeSettings())
+    assert text == (
+        "45 strips of 16 rows, exact, 512 MB. Untiled would take 10.8 GB. "
+        "Reference tiles: 1.0 GB, 3.1 times the work, inexact."
+    )
+    assert "2.0 GB" in plan_details_text(strips)
+    assert "Reference" not in plan_text(replace(strips, reference=None), DecodeSettings())
+    tiled = plan_text(plan_of("reference", 5, 272, 3.06), DecodeSettings())
+    assert tiled.startswith("Tiles of 272 × 272, inexact, 512 MB, 3.1 times the work.")
+    assert "inexact" not in plan_text(plan_of("reference", 1, 256), DecodeSettings()).split(".")[0]
+    assert "Untiled" not in plan_text(plan_of("frame_major", 1, 720), DecodeSettings())
+
+
+def test_every_way_to_decode_has_its_words() -> None:
+    for words in (choice_name, choice_title):
+        assert len({words(choice) for choice in DecodeChoice}) == len(DecodeChoice)
+    assert len({waiting_text(standing) for standing in EngineStanding}) == len(EngineStanding)
+    assert measured_text(412 << 20, None, 3.14) == "Measured: 412 MB, 3.1 s"
+    assert measured_text(412 << 20, 420 << 20, 130) == "Measured: 412 MB of 420 MB predicted, 2 min 10 s"
+    assert {setting_name(name) for name in ("strip_rows", "steps")} == {"rows of a strip", "steps"}
 
 
 def test_every_stage_and_reason_has_a_name() -> None:

@@ -1,0 +1,27 @@
+"""The one plan that is asked for next; put there by the UI thread, taken by the engine thread."""
+
+from collections import deque
+
+from engine.commands import PlanDecode
+
+
+class PlanMailbox:
+    """Holds the latest request: while a line is dragged, those that the engine had no time for are worth nothing."""
+
+    def __init__(self) -> None:
+        self._latest: deque[PlanDecode] = deque(maxlen=1)  # its ends may be used by two threads at once
+
+    def put(self, request: PlanDecode) -> None:
+        """Ask for this plan, and no longer for the one before."""
+        self._latest.append(request)
+
+    def take(self) -> PlanDecode | None:
+        """The latest request, once."""
+        try:
+            return self._latest.pop()
+        except IndexError:
+            return None
+
+    def clear(self) -> None:
+        """Ask for nothing."""
+        self._latest.clear()
