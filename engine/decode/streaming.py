@@ -7,6 +7,7 @@ When a step runs out of memory, it is taken back, the strips still to come are h
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,13 +15,13 @@ from torch import Tensor
 
 from engine.decode.caches import Cache
 from engine.decode.cut import CachePlace, DecodeOrder
-from engine.decode.plan import SMALLEST_STRIP, DecodePlan
+from engine.decode.plan import DecodePlan
+from engine.decode.recut import attempt, divide_pasts, halved
 from engine.decode.room import Room, RoomInFiles, room_on_card, room_on_host
 from engine.decode.rows import LayerRows, Range, rows_of_strip, strip_ranges
 from engine.decode.stem import Stem
 from engine.decode.strip_layers import Step
 from engine.decode.strip_network import row_ops, strip_layers
-from engine.device import is_out_of_memory, release_memory
 from engine.models.video_vae import VideoVae
 from engine.models.video_vae22 import unpatchify
 
@@ -140,25 +141,8 @@ class StripWalk:
             self._stem.run(start, stop)
 
     def _try_step(self, strip: Range, chunk: int) -> DecodedBlock | None:
-        """The rows of `strip` in the frames of `chunk`; None when memory ran out, and then nothing has happened.
-
-        Raises the error itself when strips cannot be made smaller. Grad mode is entered anew for every step: a
-        generator must not hold the caller's.
-        """
-        try:
-            with torch.no_grad():
-                block = self._step(strip, chunk)
-        except Exception as error:
-            self._time.roll_back()
-            self._row.roll_back()
-            if not is_out_of_memory(error) or strip[1] - strip[0] <= SMALLEST_STRIP:
-                raise
-        else:
-            self._time.commit()
-            self._row.commit()
-            return block
-        release_memory(self._device)  # only here has the failed step let go of its tensors
-        return None
+        """The rows of `strip` in the frames of `chunk`; None when memory ran out, and then nothing has happened."""
+        return attempt(partial(self._step, strip, chunk), (self._time, self._row), strip, self._device)
 
     def _step(self, strip: Range, chunk: int) -> DecodedBlock:
         rows = self._rows(strip)
@@ -179,29 +163,11 @@ class StripWalk:
     def _halve(self, strips: list[Unfinished]) -> list[Unfinished]:
         """Every strip in two, with its time caches."""
         for strip, _ in strips:
-            self._divide_pasts(strip, halved(strip, self._patch))
+            parts = halved(strip, self._patch)
+            divide_pasts(self._time, self._layers, self._rows, strip, parts, strips_outer=self._strips_outer)
         halves = [(half, chunk) for strip, chunk in strips for half in halved(strip, self._patch)]
         self._on_recut(max(stop - start for (start, stop), _ in halves))
         return halves
-
-    def _divide_pasts(self, strip: Range, parts: list[Range]) -> None:
-        whole, pieces = self._rows(strip), [self._rows(part) for part in parts]
-        for layer in self._layers:
-            pasts = layer.pasts(whole, strips_outer=self._strips_outer)
-            shares = zip(*(layer.pasts(piece, strips_outer=self._strips_outer) for piece in pieces), strict=True)
-            for (name, rows), share in zip(pasts, shares, strict=True):
-                keys = [((name, part[0]), part_rows) for part, (_, part_rows) in zip(parts, share, strict=True)]
-                self._time.divide((name, strip[0]), rows, keys)
-
-
-def halved(strip: Range, patch: int = 1) -> list[Range]:
-    """A strip of whole patches in two, the larger half first; one that is as small as strips get stays whole."""
-    start, stop = strip
-    if stop - start <= SMALLEST_STRIP:
-        return [strip]
-    patches = (stop - start) // patch
-    middle = start + (patches + 1) // 2 * patch
-    return [(start, middle), (middle, stop)]
 
 
 def _ignore(*_: int) -> None:

@@ -9,17 +9,16 @@ When a step runs out of memory, it is taken back, all strips are halved, and it 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from engine.decode.caches import Cache
-from engine.decode.plan import SMALLEST_STRIP
+from engine.decode.recut import attempt, divide_pasts, halved
 from engine.decode.room import room_on_host
 from engine.decode.rows import LayerRows, Range, strip_ranges
-from engine.decode.streaming import halved
 from engine.decode.strip_layers import Step
-from engine.device import is_out_of_memory, release_memory
 from engine.encode.pixels import PixelSource
 from engine.encode.plan import EncodePlan
 from engine.encode.schedule import rows_of_input
@@ -90,25 +89,12 @@ class EncodeWalk:
         return strips
 
     def _try_step(self, strip: Range, chunk: int) -> bool:
-        """Whether there was memory for the step; without it, nothing has happened.
+        """Whether there was memory for the step; without it, nothing has happened."""
+        step = partial(self._step, strip, chunk)
+        return attempt(step, (self._time, self._row), strip, self._like.device) is not None
 
-        Raises the error itself when strips cannot be made smaller.
-        """
-        try:
-            self._step(strip, chunk)
-        except Exception as error:
-            self._time.roll_back()
-            self._row.roll_back()
-            if not is_out_of_memory(error) or strip[1] - strip[0] <= SMALLEST_STRIP:
-                raise
-        else:
-            self._time.commit()
-            self._row.commit()
-            return True
-        release_memory(self._like.device)  # only here has the failed step let go of its tensors
-        return False
-
-    def _step(self, strip: Range, chunk: int) -> None:
+    def _step(self, strip: Range, chunk: int) -> int:
+        """Run a strip through the layers; how many rows of the tail's input came of it."""
         rows = self._rows(strip)
         last = chunk == self._plan.chunks - 1
         step = Step(strip[0], chunk, last, False, rows, self._time, self._row, self._on_layer)
@@ -116,6 +102,7 @@ class EncodeWalk:
         for layer in self._layers:
             x = layer(x, step)
         self._tail.take(x, rows[-1].out_start)
+        return rows[-1].out
 
     def _load(self, strip: Range, chunk: int) -> Tensor:
         """Pixels, or patches of them, [1, C, T, rows, W] on the card."""
@@ -130,18 +117,11 @@ class EncodeWalk:
     def _halve(self, strips: list[Range]) -> list[Range]:
         """Every strip in two, with its time caches."""
         for strip in strips:
-            self._divide_pasts(strip, halved(strip, self._patch))
+            parts = halved(strip, self._patch)
+            divide_pasts(self._time, self._layers, self._rows, strip, parts, strips_outer=False)
         halves = [half for strip in strips for half in halved(strip, self._patch)]
         self._on_recut(max(stop - start for start, stop in halves))
         return halves
-
-    def _divide_pasts(self, strip: Range, parts: list[Range]) -> None:
-        whole, pieces = self._rows(strip), [self._rows(part) for part in parts]
-        for layer in self._layers:
-            shares = zip(*(layer.pasts(piece, strips_outer=False) for piece in pieces), strict=True)
-            for (name, rows), share in zip(layer.pasts(whole, strips_outer=False), shares, strict=True):
-                keys = [((name, part[0]), part_rows) for part, (_, part_rows) in zip(parts, share, strict=True)]
-                self._time.divide((name, strip[0]), rows, keys)
 
 
 def _ignore(*_: int) -> None:

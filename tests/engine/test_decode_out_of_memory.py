@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.commands import DecodeMode, DecodeSettings
 from engine.decode.cut import CachePlace
 from engine.decode.plan import SMALLEST_STRIP, DecodePlan
-from engine.decode.streaming import decode_blocks, halved
+from engine.decode.recut import halved
+from engine.decode.streaming import decode_blocks
 from engine.models.video_vae import VideoVae
 from tests.engine.decode_cases import NARROW, Case, Shortage, latents_of, network, plain, planned, streamed
 
