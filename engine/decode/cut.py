@@ -1,6 +1,5 @@
 """How a decode may be cut: loop order, strips, chunks, and where the far caches wait. Pure."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -52,9 +51,3 @@ class Cut:
             return 0, 1
         start = 1 + (chunk - 1) * self.chunk_latents
         return start, min(self.latent_frames, start + self.chunk_latents)
-
-    def steps(self) -> Iterator[tuple[int, int]]:
-        """All (strip, chunk), in the order they run."""
-        if self.order is DecodeOrder.STRIP_MAJOR:
-            return ((strip, chunk) for strip in range(self.strips) for chunk in range(self.chunks))
-        return ((strip, chunk) for chunk in range(self.chunks) for strip in range(self.strips))
