@@ -15,22 +15,33 @@ from engine.output.job_folder import default_jobs_folder
 def add_resume_options(parser: argparse.ArgumentParser) -> None:
     """The options of `resume`."""
     parser.add_argument("--jobs", type=Path, metavar="DIR", help="where latents were kept")
-    parser.add_argument("--list", action="store_true", help="only say which jobs there are")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="only say which jobs there are")
+    instead.add_argument("--forget", action="store_true", help="never offer them again; what was sampled stays on disk")
     parser.add_argument("--json", action="store_true", help="one JSON object per job or event on standard output")
 
 
-def resume(jobs_folder: Path | None, *, only_list: bool, as_json: bool) -> int:
-    """Decode every interrupted job, oldest first, or only list them; returns the exit code."""
+def resume(jobs_folder: Path | None, *, only_list: bool, forget: bool, as_json: bool) -> int:
+    """Decode every interrupted job, oldest first, or only list or forget them; returns the exit code."""
     jobs = interrupted_jobs(jobs_folder or default_jobs_folder())
     if not jobs and not as_json:
         print(NOTHING_INTERRUPTED, file=sys.stderr)
-    if only_list:
+    if forget:
+        jobs = [job for job in jobs if _forget(job)]
+    if only_list or forget:
         for job in jobs:
             said = said_interrupted(job.when, job.latents, job.output)
             print(json.dumps(_fields(job)) if as_json else _printable(said))
-    if only_list or not jobs:
         return FINISHED
     return _decode_all(jobs, JobTerminal(jobs_folder, as_json=as_json), as_json=as_json)
+
+
+def _forget(job: InterruptedJob) -> bool:
+    """Whether `job` was still there to be forgotten."""
+    claimed = claim(job)
+    if claimed is not None:
+        claimed.forget()
+    return claimed is not None
 
 
 def _decode_all(jobs: list[InterruptedJob], terminal: JobTerminal, *, as_json: bool) -> int:

@@ -6,6 +6,7 @@ disk before the next stage begins.
 
 import contextlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from engine.clip import Clip, Model, open_model, plan_on
 from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, GenerateVideo
 from engine.decode.figures import describe
-from engine.decode.frames import FILE_NAME, FrameStore
+from engine.decode.frames import FrameStore
 from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
 from engine.device import release_memory
@@ -23,10 +24,14 @@ from engine.events import JobStarted, LatentsSaved, Stage
 from engine.job import Job
 from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
 from engine.memory.predict_preview import preview_stage_bytes
+from engine.models.video_vae import VideoVaeConfig
+from engine.models.video_vae22 import VideoVae22Config
+from engine.output.finished_video import check_output
 from engine.output.interrupted import settle
-from engine.output.job_folder import JobFolder, command_beside
+from engine.output.job_folder import HALF_DONE_FILES, LOCK_FILE, JobFolder, command_beside
+from engine.output.job_lock import JobLock
 from engine.output.metadata import JobRecord
-from engine.output.video_writer import check_output
+from engine.output.video_writer import VideoFormat, VideoWriter
 from engine.preview import Preview, preview_scale, read_factors
 from engine.render import decode, encode
 from engine.sampling.sampler import encode_prompts, sample
@@ -43,7 +48,7 @@ from engine.weights.preview import PreviewFile, find_preview_decoder, load_previ
 
 GENERATE_STAGES = (Stage.LOAD, Stage.TEXT, Stage.SAMPLE, Stage.DECODE, Stage.ENCODE)
 DECODE_STAGES = (Stage.DECODE, Stage.ENCODE)
-FPS_OF_WAN = 16
+FPS_OF_WAN, FPS_OF_WAN22_VAE = 16, 24
 
 Texts = tuple[Tensor, Tensor | None]
 
@@ -62,8 +67,9 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
         announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
         texts = read_prompts(job, command, model)
         latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts, painter))
-        decode(job, model, latents, plan, store, folder.path)
-        encode(job, command.output, command.fps, store, record_of(job, model, command))
+        with VideoWriter(folder.stream, VideoFormat(clip.width, clip.height, command.fps)) as writer:
+            decode(job, model, latents, plan, store, writer, folder.path)
+            encode(job, command.output, store, writer, record_of(job, model, command))
 
 
 def decode_latents(job: Job, command: DecodeLatents) -> None:
@@ -73,7 +79,7 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
     check_vae_weights(model.files)
     latents = read_latents(command.latents, model.vae, command.layout, command.space)
     job.latents = command.latents
-    fps = frame_rate(command, origin)
+    fps = frame_rate(command, origin, model.vae)
     clip = Clip(model.vae, tuple(latents.shape))
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
@@ -81,8 +87,9 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
     with folder.recorded_end(command.output), frames_of(job, folder, clip) as store:
         announce(job, folder, clip, fps, plan, DECODE_STAGES)
         job.show_preview(latents, read_factors(model.files.latent_rgb, model.vae.z_dim))
-        decode(job, model, latents, plan, store, folder.path)
-        encode(job, command.output, fps, store, record_of(job, model, command, origin))
+        with VideoWriter(folder.stream, VideoFormat(clip.width, clip.height, fps)) as writer:
+            decode(job, model, latents, plan, store, writer, folder.path)
+            encode(job, command.output, store, writer, record_of(job, model, command, origin))
         settle(command)
 
 
@@ -100,10 +107,11 @@ def origin_of(command: DecodeLatents) -> GenerateVideo | None:
         return None
 
 
-def frame_rate(command: DecodeLatents, origin: GenerateVideo | None) -> int:
-    """The frame rate asked for, else that of the job that made the latents, else Wan's own."""
-    own = FPS_OF_WAN if origin is None else origin.fps
-    fps = own if command.fps is None else command.fps
+def frame_rate(command: DecodeLatents, origin: GenerateVideo | None, vae: VideoVaeConfig) -> int:
+    """The frame rate asked for, else that of the job that made the latents, else that of the models of this VAE."""
+    own = FPS_OF_WAN22_VAE if isinstance(vae, VideoVae22Config) else FPS_OF_WAN
+    made_with = own if origin is None else origin.fps
+    fps = made_with if command.fps is None else command.fps
     check_fps(fps)
     return fps
 
@@ -115,24 +123,26 @@ def frames_of(job: Job, folder: JobFolder, clip: Clip, painter: PreviewFile | No
     The canvas's preview is as large as `preview_scale` says.
     Windows does not remove a file that the canvas still maps: such a file goes when a later job begins.
     """
-    store = FrameStore(folder.path, clip.frames, clip.height, clip.width)
+    store = FrameStore(folder.frames, clip.frames, clip.height, clip.width)
     try:
         frames, rows, columns = clip.latent_size
         scale = preview_scale(painter)
         job.canvas.open(store.pixels, frames, scale * rows, scale * columns)
-        remove_old_frames(job.jobs_folder, store.path)  # now that the canvas has let go of the last job's
+        remove_left_over(job.jobs_folder, folder.path)  # now that the canvas has let go of the last job's frames
         yield store
     finally:
         with contextlib.suppress(OSError):
             store.delete()
 
 
-def remove_old_frames(jobs_folder: Path, own: Path) -> None:
-    """Remove frames that earlier jobs could not; those still in use, and the job's `own`, are left alone."""
-    for file in jobs_folder.glob(f"*/{FILE_NAME}"):
-        if file != own:
+def remove_left_over(jobs_folder: Path, own: Path) -> None:
+    """Remove large files that jobs could not or, killed, did not; those of jobs that run, and the `own`, are left."""
+    for file in chain.from_iterable(jobs_folder.glob(f"*/{name}") for name in HALF_DONE_FILES):
+        lock = None if file.parent == own else JobLock.take(file.with_name(LOCK_FILE))
+        if lock is not None:
             with contextlib.suppress(OSError):
                 file.unlink()
+            lock.release()
 
 
 def announce(job: Job, folder: JobFolder, clip: Clip, fps: int, plan: DecodePlan, stages: tuple[Stage, ...]) -> None:

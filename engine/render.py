@@ -1,4 +1,4 @@
-"""From latents to MP4: rows decoded into the shared canvas, then the frames encoded. Engine thread."""
+"""From latents to MP4: rows decoded into the shared canvas, frames encoded as they are finished. Engine thread."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,6 +10,8 @@ from torch import Tensor
 from engine.canvas import DirtyRows
 from engine.clip import Model
 from engine.decode.frames import FrameStore, to_bgrx
+from engine.decode.host_copies import HostCopies
+from engine.decode.one_ahead import OneAhead
 from engine.decode.plan import DecodePlan, peak_in_smallest_strips
 from engine.decode.reference import reference_blocks
 from engine.decode.streaming import DecodedBlock, decode_blocks
@@ -18,15 +20,18 @@ from engine.errors import EngineError, ErrorCode
 from engine.events import DecodeRecut, Stage
 from engine.job import Job
 from engine.models.video_vae import VideoVae
+from engine.output.finished_video import finish_video
 from engine.output.metadata import JobRecord
-from engine.output.video_writer import VideoFormat, VideoWriter
+from engine.output.video_writer import VideoWriter
 from engine.weights.load import load_vae
 
-FRAMES_AT_ONCE = 16  # are made bytes together; a row of reference tiles comes with all of its frames
+BYTES_AT_ONCE = 64 << 20  # of pixels that leave the card together; a row of reference tiles has all frames
 
 
-def decode(job: Job, model: Model, latents: Tensor, plan: DecodePlan, store: FrameStore, folder: Path) -> None:
-    """Normalised `latents` [1, z, T, h, w] to the pixels of `store`, which the canvas shows as they come.
+def decode(
+    job: Job, model: Model, latents: Tensor, plan: DecodePlan, store: FrameStore, writer: VideoWriter, folder: Path
+) -> None:
+    """Normalised `latents` [1, z, T, h, w] to the pixels of `store`, which the canvas shows and `writer` encodes.
 
     The latents are float32 in host memory; caches that it cannot hold go to files in `folder`. A cancel is noticed
     before every convolution. The VAE is gone when this returns. Raises what `blocks_of` raises.
@@ -34,10 +39,14 @@ def decode(job: Job, model: Model, latents: Tensor, plan: DecodePlan, store: Fra
     device, dtype = job.device.torch_device, job.device.vae_dtype
     with job.stages.run(Stage.DECODE, plan.predicted_peak_bytes, plan.budget_bytes) as progress:
         vae = load_vae(model.files, device, dtype, job.cancel.raise_if_set)
-        done = RowsDone(plan.blocks, plan.height * store.pixels.shape[0], progress)
+        done = RowsDone(plan.blocks, plan.height * len(store.pixels), progress)
+        copies = HostCopies(device)
         for block in blocks_of(job, vae, latents, plan, folder):
-            place(job, store, block)
+            for frame_start, bgrx in pieces_of(block):
+                copies.start(bgrx, partial(place, job, store, writer, frame_start, block.row_start))
             done.add(block.rgb.shape[1] * block.rgb.shape[2])
+            del block, bgrx  # the first as large as what is copied, and in the way of the next step
+        copies.finish()
 
 
 class RowsDone:
@@ -66,12 +75,13 @@ def blocks_of(job: Job, vae: VideoVae, latents: Tensor, plan: DecodePlan, folder
     When memory runs out for good it raises NO_PLAN_FITS if the smallest strips do not fit into what is free, and the
     error itself if they should have fitted.
     """
+    on_layer = OneAhead(job.device.torch_device, job.cancel)
     try:
         if plan.tiling is not None:
-            yield from reference_blocks(vae, latents, plan.tiling, job.check)
+            yield from reference_blocks(vae, latents, plan.tiling, on_layer)
         else:
             recut = partial(tell_of_recut, job)
-            yield from decode_blocks(vae, latents, plan, job.check, on_recut=recut, cache_folder=folder)
+            yield from decode_blocks(vae, latents, plan, on_layer, on_recut=recut, cache_folder=folder)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -87,14 +97,25 @@ def tell_of_recut(job: Job, strip_rows: int) -> None:
     job.emit(DecodeRecut(strip_rows))
 
 
-def place(job: Job, store: FrameStore, block: DecodedBlock) -> None:
-    """Put the rows of `block` into the frames, some frames at a time, and tell the canvas."""
-    _, frames, rows, _ = block.rgb.shape
-    for start in range(0, frames, FRAMES_AT_ONCE):
-        part = block.rgb[:, start : start + FRAMES_AT_ONCE]
-        store.write(block.frame_start + start, block.row_start, bytes_of(part))
-    stop_frame, stop_row = block.frame_start + frames, block.row_start + rows
-    job.canvas.mark_dirty(DirtyRows(block.frame_start, stop_frame, block.row_start, stop_row))
+def pieces_of(block: DecodedBlock) -> Iterator[tuple[int, Tensor]]:
+    """The bytes of `block`, some frames at a time: the first frame, and bgrx [F, R, W, 4]."""
+    _, frames, rows, columns = block.rgb.shape
+    together = max(1, BYTES_AT_ONCE // (rows * columns * 4))
+    for start in range(0, frames, together):
+        yield block.frame_start + start, bytes_of(block.rgb[:, start : start + together])
+
+
+def place(job: Job, store: FrameStore, writer: VideoWriter, frame_start: int, row_start: int, bgrx: Tensor) -> None:
+    """Put rows bgrx [F, R, W, 4] into their frames, tell the canvas, and have those that are finished encoded.
+
+    Rows come from the top in every frame, and the last rows of the frames in the frames' order.
+    """
+    store.write(frame_start, row_start, bgrx)
+    frame_stop, row_stop = frame_start + bgrx.shape[0], row_start + bgrx.shape[1]
+    job.canvas.mark_dirty(DirtyRows(frame_start, frame_stop, row_start, row_stop))
+    if row_stop == store.pixels.shape[1]:
+        for frame in store.pixels[frame_start:frame_stop]:
+            writer.write(frame)
 
 
 def bytes_of(rgb: Tensor) -> Tensor:
@@ -105,13 +126,27 @@ def bytes_of(rgb: Tensor) -> Tensor:
         return to_bgrx(rgb.cpu())
 
 
-def encode(job: Job, output: Path, fps: int, store: FrameStore, record: JobRecord) -> None:
-    """The frames of `store` to the MP4 `output`, which appears when it is whole."""
-    frames, height, width = store.pixels.shape[:3]
-    video, tags = VideoFormat(width, height, fps), {"comment": record.as_json()}
-    writer = VideoWriter(output, video, tags, job.cancel.raise_if_set)
-    with job.stages.run(Stage.ENCODE, predicted_peak_bytes=0) as progress, writer:  # no tensors
-        for done, frame in enumerate(store.pixels, start=1):
+def encode(job: Job, output: Path, store: FrameStore, writer: VideoWriter, record: JobRecord) -> None:
+    """What `writer` has not encoded yet of the frames of `store`, and the MP4 `output`, which appears when it is whole.
+
+    An encoder that broke while rows were decoded starts again, since all frames are there: a decode of hours is not
+    lost to it.
+    """
+    frames, told = len(store.pixels), 0
+    with job.stages.run(Stage.ENCODE, predicted_peak_bytes=0) as progress:  # no tensors
+
+        def wait() -> None:
+            nonlocal told
             job.cancel.raise_if_set()
-            writer.write(frame)
-            progress(done, frames)
+            if writer.frames_written > told:
+                told = writer.frames_written
+                progress(told, frames)
+
+        try:
+            writer.finish(wait)
+        except EngineError:
+            writer.start_again()
+            for frame in store.pixels:
+                writer.write(frame)
+            writer.finish(wait)
+        finish_video(writer.stream, output, {"comment": record.as_json()}, job.cancel.raise_if_set)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from engine.errors import EngineError, ErrorCode
 
-FILE_NAME = "frames.bgrx"
 BLUE_GREEN_RED = (2, 1, 0)
 
 
@@ -34,8 +33,8 @@ class FrameStore:
     when the store is opened: a full disk fails here, with OUTPUT_NOT_WRITABLE, and not in the middle of a write.
     """
 
-    def __init__(self, folder: Path, frames: int, height: int, width: int) -> None:
-        self.path = folder / FILE_NAME
+    def __init__(self, path: Path, frames: int, height: int, width: int) -> None:
+        self.path = path
         shape = (frames, height, width, 4)
         try:
             with self.path.open("wb") as file:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.commands import COMMAND_FILE, Command, DecodeLatents, GenerateVideo, from_json
-from engine.output.job_folder import COMMAND_ERRORS, ENDED_FILE, LATENTS_FILE, LOCK_FILE, End, record_end
+from engine.output.job_folder import (
+    COMMAND_ERRORS,
+    ENDED_FILE,
+    HALF_DONE_FILES,
+    LATENTS_FILE,
+    LOCK_FILE,
+    End,
+    record_end,
+)
 from engine.output.job_lock import JobLock
 
 
@@ -48,8 +56,14 @@ class Claim:
         self._lock = lock
 
     def hand_over(self, output: Path) -> None:
-        """A job that decodes to `output` has its own folder by now: if it is killed, it is the one to be found."""
+        """A job that decodes to `output` has its own folder by now: if it is killed, it is the one to be found.
+
+        What the killed process left half done is of no use to it.
+        """
         self._record(End.RESUMED, output)
+        for name in HALF_DONE_FILES:
+            with contextlib.suppress(OSError):
+                (self._job.path / name).unlink(missing_ok=True)
 
     def give_back(self) -> None:
         """There is no video after all: the job is interrupted as before."""

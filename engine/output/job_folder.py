@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LATENTS_FILE = "latents.safetensors"
+FRAMES_FILE = "frames.bgrx"
+STREAM_FILE = "video.mp4"
+HALF_DONE_FILES = (FRAMES_FILE, STREAM_FILE)  # of a job that runs, or was killed
 LOCK_FILE = "job.lock"
 ENDED_FILE = "ended.json"
 COMMAND_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)  # of what is no command
@@ -103,6 +106,16 @@ class JobFolder:
     def latents(self) -> Path:
         """Where the sampled latents are once `save_latents` has returned."""
         return self.path / LATENTS_FILE
+
+    @property
+    def frames(self) -> Path:
+        """Where decoded frames are while the job runs."""
+        return self.path / FRAMES_FILE
+
+    @property
+    def stream(self) -> Path:
+        """Where the video is while its frames are being encoded."""
+        return self.path / STREAM_FILE
 
     def save_latents(self, latents: "Tensor") -> Path:
         """Write normalised `latents` [1, z, T, h, w] as float32. Raises OUTPUT_NOT_WRITABLE."""

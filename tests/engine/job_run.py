@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
 from engine.commands import Command, GenerateVideo
-from engine.decode.frames import FILE_NAME
 from engine.engine import Engine
 from engine.errors import ErrorCode
 from engine.events import (
@@ -19,6 +18,7 @@ from engine.events import (
     JobFinished,
     LatentsSaved,
 )
+from engine.output.job_folder import FRAMES_FILE
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 9
 
@@ -58,7 +58,7 @@ def latents_of(command: GenerateVideo, jobs: Path) -> torch.Tensor:
 def kept_in(job_folder: Path) -> list[str]:
     """The names of what a job leaves in its folder, without the frames that Windows keeps while a canvas maps them."""
     names = sorted(file.name for file in job_folder.iterdir())
-    return [name for name in names if sys.platform != "win32" or name != FILE_NAME]
+    return [name for name in names if sys.platform != "win32" or name != FRAMES_FILE]
 
 
 def assert_failed(end: Event, code: ErrorCode) -> JobFailed:

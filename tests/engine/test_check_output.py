@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import EngineError, ErrorCode
-from engine.output.video_writer import check_output
+from engine.output.finished_video import check_output
 from tests.engine.video_writing import assert_nothing_left, patches, write
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from engine.canvas import Canvas
-from engine.decode import frames as frames_module
 from engine.decode.frames import FrameStore, to_bgrx
 from engine.errors import EngineError, ErrorCode
 
@@ -29,7 +28,7 @@ def test_bytes_are_blue_green_red_and_rounded(dtype: torch.dtype) -> None:
 
 
 def test_the_store_is_the_canvas_and_the_file(tmp_path: Path) -> None:
-    store = FrameStore(tmp_path, 5, 8, 6)
+    store = FrameStore(tmp_path / "frames", 5, 8, 6)
     canvas = Canvas()
     canvas.open(store.pixels, 1, 1, 1)
     rows = torch.randint(0, 256, (2, 3, 6, 4), dtype=torch.uint8)
@@ -52,22 +51,22 @@ def test_the_store_is_the_canvas_and_the_file(tmp_path: Path) -> None:
 def test_what_was_decoded_survives_a_killed_process(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys, torch; from pathlib import Path; from engine.decode.frames import FrameStore\n"
-        "store = FrameStore(Path(sys.argv[1]), 2, 4, 4)\n"
+        "store = FrameStore(Path(sys.argv[1]) / 'frames', 2, 4, 4)\n"
         "store.write(0, 0, torch.full((1, 2, 4, 4), 7, dtype=torch.uint8)); os._exit(9)\n"
     )
     root = Path(__file__).resolve().parents[2]
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, check=False)
     assert ended.returncode == 9
-    pixels = np.fromfile(tmp_path / frames_module.FILE_NAME, np.uint8).reshape(2, 4, 4, 4)
+    pixels = np.fromfile(tmp_path / "frames", np.uint8).reshape(2, 4, 4, 4)
     assert (pixels[0, :2] == 7).all()
     assert pixels.sum() == 7 * 32
 
 
 def test_a_disk_without_room_is_an_error_with_its_reason(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as refused:
-        FrameStore(tmp_path / "missing", 2, 4, 4)
+        FrameStore(tmp_path / "missing" / "frames", 2, 4, 4)
     assert refused.value.code is ErrorCode.OUTPUT_NOT_WRITABLE
     with pytest.raises(EngineError) as refused:
-        FrameStore(tmp_path, 2**20, 2**16, 2**16)  # 2**54 bytes
+        FrameStore(tmp_path / "frames", 2**20, 2**16, 2**16)  # 2**54 bytes
     assert refused.value.code is ErrorCode.OUTPUT_NOT_WRITABLE
     assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,9 @@ import pytest
 import torch
 
 from engine.commands import COMMAND_FILE, Command, DecodeLatents, DecodeSettings, GenerateVideo, from_json, to_json
-from engine.decode.frames import FILE_NAME
 from engine.events import JobFinished
 from engine.output.interrupted import InterruptedJob, claim, free_path, interrupted_jobs
-from engine.output.job_folder import ENDED_FILE, LATENTS_FILE, LOCK_FILE, JobFolder
+from engine.output.job_folder import ENDED_FILE, FRAMES_FILE, LATENTS_FILE, LOCK_FILE, JobFolder
 from tests.engine.cli_process import engine, engine_process, events_of, generate_arguments
 from tests.engine.job_run import Run
 from tests.engine.video_reading import read_frames
@@ -77,7 +76,7 @@ def state_of(folder: Path) -> str:
 @POSIX_SIGNALS
 def test_a_killed_job_is_found_and_decoded_from_its_latents(jobs: Path, tmp_path: Path) -> None:
     job = only(jobs)
-    assert (job.path / FILE_NAME).exists(), "killed too late"
+    assert (job.path / FRAMES_FILE).exists(), "killed too late"
     listed = engine("resume", "--jobs", jobs, "--list", "--json")
     assert json.loads(listed.stdout)["latents"] == str(job.latents)
     resumed = engine("resume", "--jobs", jobs, "--json")
@@ -90,7 +89,7 @@ def test_a_killed_job_is_found_and_decoded_from_its_latents(jobs: Path, tmp_path
     assert len(frames) == FRAMES
     assert np.array_equal(frames, read_frames(tmp_path / "undisturbed.mp4", *SIZE))
     assert not list(tmp_path.rglob("*.part"))
-    assert not list(tmp_path.rglob(FILE_NAME))
+    assert not list(tmp_path.rglob(FRAMES_FILE))
     assert (interrupted_jobs(jobs), state_of(job.path)) == ([], "resumed")
     assert job.latents.exists()
 
@@ -125,6 +124,15 @@ def test_a_resume_that_is_killed_or_cancelled_can_be_resumed(jobs: Path, tmp_pat
     assert gone.returncode == 1
     assert f"The latents {second.latents} cannot be used" in gone.stderr
     assert only(jobs) == second
+
+
+def test_forgotten_jobs_are_named_once_and_keep_their_latents(tmp_path: Path) -> None:
+    folder = left_behind(tmp_path / "jobs", GenerateVideo("x", tmp_path / "clip.mp4"))
+    forgotten = engine("resume", "--jobs", tmp_path / "jobs", "--forget", "--json")
+    assert json.loads(forgotten.stdout)["latents"] == str(folder / LATENTS_FILE)
+    assert (state_of(folder), (folder / LATENTS_FILE).exists()) == ("forgotten", True)
+    assert engine("resume", "--jobs", tmp_path / "jobs", "--json").stdout == ""
+    assert not (tmp_path / "clip.mp4").exists()
 
 
 HOLD_A_JOB = """

@@ -22,7 +22,7 @@ from engine.events import (
     Stage,
     StageProgressed,
 )
-from tests.engine.job_run import Run, assert_failed, kept_in, tiny_command
+from tests.engine.job_run import FRAMES, Run, assert_failed, kept_in, tiny_command
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_an_unexpected_fault_has_its_traceback(
     monkeypatch.setattr("engine.render.to_bgrx", lambda rgb: {}[rgb.shape])
     end = assert_failed(Run(command, tmp_path / "jobs")(), ErrorCode.UNEXPECTED)
     assert "Traceback" in end.technical
-    assert "in place" in end.technical
+    assert "in bytes_of" in end.technical
     assert "KeyError" in str(end.details["reason"])
     assert end.latents is not None
     assert end.latents.exists()
@@ -113,7 +113,7 @@ def test_a_card_that_broke_down_does_not_hide_the_end(
     assert_failed(run(), ErrorCode.MODEL_NOT_FOUND)
 
 
-CANCEL_POINTS = [(Stage.SAMPLE, 1), (Stage.DECODE, 0), (Stage.DECODE, 1), (Stage.ENCODE, 2)]
+CANCEL_POINTS = [(Stage.SAMPLE, 1), (Stage.DECODE, 0), (Stage.DECODE, 1), (Stage.ENCODE, FRAMES)]
 
 
 @pytest.mark.parametrize(("stage", "done"), CANCEL_POINTS)

@@ -8,10 +8,20 @@ import pytest
 
 from engine.commands import GenerateVideo
 from engine.events import Stage
+from engine.output.finished_video import finish_video, part_of
 from engine.output.metadata import JobRecord, ffmetadata
-from engine.output.video_writer import VideoWriter, part_of
+from engine.output.video_writer import VideoWriter
 from tests.engine.video_reading import describe_stream, ffmpeg, read_frames, read_tag
-from tests.engine.video_writing import SMALL, ffmpeg_children, nothing, patches, write
+from tests.engine.video_writing import (
+    SMALL,
+    assert_nothing_left,
+    ffmpeg_children,
+    nothing,
+    patches,
+    stream_of,
+    until,
+    write,
+)
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
@@ -76,11 +86,36 @@ def test_several_tags_with_newlines_survive(tmp_path: Path) -> None:
 def test_an_existing_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     output.write_bytes(b"old")
-    with VideoWriter(output, SMALL, {}, nothing) as writer:
+    with VideoWriter(stream_of(output), SMALL) as writer:
         for frame in patches(5):
             writer.write(frame)
+        writer.finish(nothing)
         assert output.read_bytes() == b"old"
+        finish_video(writer.stream, output, {}, nothing)
     assert len(read_frames(output, 64, 48)) == 5
+    assert not stream_of(output).exists()
+
+
+def test_frames_are_encoded_while_others_are_still_to_come(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / "stream", SMALL) as writer:
+        for frame in patches(40):
+            writer.write(frame)
+        until(lambda: writer.frames_written == 40)
+        writer.finish(nothing)
+    assert_nothing_left(tmp_path / "stream")
+
+
+def test_a_writer_that_starts_again_knows_nothing_of_the_frames_before(tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    with VideoWriter(stream_of(output), SMALL) as writer:
+        for frame in patches(30):
+            writer.write(frame)
+        writer.start_again()
+        for frame in patches(3):
+            writer.write(frame)
+        writer.finish(nothing)
+        finish_video(writer.stream, output, {}, nothing)
+    assert len(read_frames(output, 64, 48)) == 3
 
 
 def test_ffmpeg_is_really_called() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from engine.cancel import CancelFlag, Cancelled
 from engine.errors import EngineError, ErrorCode
-from engine.output.video_writer import VideoFormat, VideoWriter, part_of
+from engine.output.finished_video import finish_video, part_of
+from engine.output.video_writer import VideoFormat, VideoWriter
 from tests.engine.small_disk import on_a_small_disk
 from tests.engine.video_reading import read_frames
 from tests.engine.video_writing import (
@@ -23,6 +24,7 @@ from tests.engine.video_writing import (
     ffmpeg_children,
     nothing,
     patches,
+    stream_of,
     write,
 )
 
@@ -113,37 +115,38 @@ def test_a_fault_of_the_feeding_thread_is_no_shorter_video(tmp_path: Path, monke
     assert_nothing_left(tmp_path / "out.mp4")
 
 
-def test_ffmpeg_killed_midway(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames", [1, 200])
+def test_ffmpeg_killed_while_frames_come_and_while_it_finishes(tmp_path: Path, frames: int) -> None:
     output = tmp_path / "out.mp4"
 
-    def killed_after_three_frames() -> None:
-        with VideoWriter(output, SMALL, {}, nothing) as writer:
-            for t, frame in enumerate(patches(200)):
+    def killed_after_some() -> None:
+        with VideoWriter(stream_of(output), SMALL) as writer:
+            for frame in patches(frames):
                 writer.write(frame)
-                if t == 3:
-                    ffmpeg_children()[0].kill()
+            ffmpeg_children()[0].kill()
+            for frame in patches(frames):
+                writer.write(frame)  # whoever makes them goes on
+            writer.finish(nothing)
 
     code = "" if sys.platform == "win32" else "-9"  # Windows knows no signals
-    with pytest.raises(EngineError, match=f"ffmpeg ended with code {code}"):
-        killed_after_three_frames()
+    with pytest.raises(EngineError, match=f"ffmpeg ended with code {code}") as caught:
+        killed_after_some()
+    assert caught.value.code is ErrorCode.VIDEO_WRITER_FAILED
     assert_nothing_left(output)
 
 
-def test_ffmpeg_killed_while_it_finishes(tmp_path: Path) -> None:
+def test_a_damaged_stream_is_told(tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
-
-    def killed_at_the_end() -> None:
-        with VideoWriter(output, SMALL, {}, nothing) as writer:
-            writer.write(patches(1)[0])
-            ffmpeg_children()[0].kill()
-
-    with pytest.raises(EngineError, match="video_writer_failed"):
-        killed_at_the_end()
+    stream_of(output).write_bytes(bytes(1000))
+    with pytest.raises(EngineError, match="Invalid data") as caught:
+        finish_video(stream_of(output), output, {}, nothing)
+    assert caught.value.code is ErrorCode.VIDEO_WRITER_FAILED
+    stream_of(output).unlink()
     assert_nothing_left(output)
 
 
 def test_cancel_ends_a_slow_encoder_at_once(tmp_path: Path) -> None:
-    """The slowest preset on large noise: the writer is waiting for ffmpeg when the cancel comes."""
+    """The slowest preset on large noise: ffmpeg is far from done when the cancel comes."""
     output, cancel, asked = tmp_path / "out.mp4", CancelFlag(), [0.0]
     video = VideoFormat(1280, 720, 16, ("libx264", "-preset", "placebo"))
     frame = np.random.default_rng(0).integers(0, 256, (720, 1280, 4), np.uint8)
@@ -154,9 +157,10 @@ def test_cancel_ends_a_slow_encoder_at_once(tmp_path: Path) -> None:
 
     def write_forever() -> None:
         threading.Timer(1.0, ask).start()
-        with VideoWriter(output, video, {}, cancel.raise_if_set) as writer:
+        with VideoWriter(stream_of(output), video) as writer:
             for _ in range(30):
                 writer.write(frame)
+            writer.finish(cancel.raise_if_set)
 
     with pytest.raises(Cancelled):
         write_forever()
@@ -179,10 +183,12 @@ def test_a_video_that_cannot_have_its_name_is_kept_under_another(tmp_path: Path)
     (tmp_path / "out (2).mp4").write_bytes(b"another")
 
     def name_is_taken() -> None:
-        with VideoWriter(output, SMALL, {}, nothing) as writer:
+        with VideoWriter(stream_of(output), SMALL) as writer:
             for frame in patches(5):
                 writer.write(frame)
+            writer.finish(nothing)
             output.mkdir()
+            finish_video(writer.stream, output, {}, nothing)
 
     with pytest.raises(EngineError, match=r"kept as out \(3\)\.mp4") as caught:
         name_is_taken()

@@ -1,12 +1,15 @@
 """Writing small videos through the real writer, and what must be left when that fails; for tests."""
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from engine.output.video_writer import VideoFormat, VideoWriter, part_of
+from engine.output.finished_video import finish_video, part_of
+from engine.output.video_writer import VideoFormat, VideoWriter
 
 SMALL = VideoFormat(64, 48, 16)
 
@@ -34,10 +37,24 @@ def noise(count: int, video: VideoFormat = SMALL) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, video.height, video.width, 4), np.uint8)
 
 
+def stream_of(output: Path) -> Path:
+    return output.with_suffix(".stream")
+
+
 def write(output: Path, frames: np.ndarray, video: VideoFormat = SMALL, tags: dict[str, str] | None = None) -> None:
-    with VideoWriter(output, video, tags or {}, nothing) as writer:
+    with VideoWriter(stream_of(output), video) as writer:
         for frame in frames:
             writer.write(frame)
+        writer.finish(nothing)
+        finish_video(writer.stream, output, tags or {}, nothing)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what another thread or process does; half a minute is for ever."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def ffmpeg_children() -> list[psutil.Process]:
@@ -53,4 +70,5 @@ def assert_nothing_left(output: Path) -> None:
     assert not output.exists()
     assert not part_of(output).exists()
     assert not part_of(output).is_symlink()
+    assert not stream_of(output).exists()
     assert_nothing_runs()
