@@ -2,42 +2,65 @@
 
 from collections.abc import Sequence
 from itertools import chain, product
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from engine.decode.rows import LayerRows, Range, RowOp
-from engine.decode.strip_layers import Step, StripResidual, StripUpsample
+from engine.decode.strip_layers import Step
 from engine.models.video_vae22 import DupUp
 
 STRIDE = 2  # of rows and columns: what an upsampler does to both
 
 
-class StripStage:
-    """Residual blocks and an upsampler, added to copies of the input, whose rows wait until theirs are made."""
+class StageLayer(Protocol):
+    """What a stage is made of, here and in the encoder."""
 
-    def __init__(self, layers: Sequence[StripResidual | StripUpsample], shortcut: DupUp) -> None:
+    @property
+    def index(self) -> int: ...
+    @property
+    def ops(self) -> tuple[RowOp, ...]: ...
+    def pasts(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[tuple[str, Range], ...]: ...
+    def __call__(self, x: Tensor, step: Step) -> Tensor: ...
+
+
+class LayersInRow:
+    """Layers with a shortcut around them, whose input rows wait under `key` until the layers have made theirs."""
+
+    def __init__(self, layers: Sequence[StageLayer]) -> None:
         self.layers = layers
-        self.shortcut = shortcut
         self.ops: tuple[RowOp, ...] = tuple(chain.from_iterable(layer.ops for layer in layers))
         self.index = layers[0].index
-        self._last = self.index + len(self.ops) - 1
-        self._key = f"{self.index} stage"
+        self.last = self.index + len(self.ops) - 1
+        self.key = f"{self.index} stage"
 
     def pasts(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[tuple[str, Range], ...]:
         """Names and input rows of the time caches of a strip."""
         return tuple(chain.from_iterable(layer.pasts(rows, strips_outer=strips_outer) for layer in self.layers))
 
-    def __call__(self, x: Tensor, step: Step) -> Tensor:
-        out = x
+    def run(self, x: Tensor, step: Step) -> Tensor:
+        """One layer after the other."""
         for layer in self.layers:
-            out = layer(out, step)
-        return self._add_copies(out, x, step) if step.rows[self._last].out else out
+            x = layer(x, step)
+        return x
+
+
+class StripStage(LayersInRow):
+    """Residual blocks and an upsampler, added to copies of the input."""
+
+    def __init__(self, layers: Sequence[StageLayer], shortcut: DupUp) -> None:
+        super().__init__(layers)
+        self.shortcut = shortcut
+
+    def __call__(self, x: Tensor, step: Step) -> Tensor:
+        out = self.run(x, step)
+        return self._add_copies(out, x, step) if step.rows[self.last].out else out
 
     def _add_copies(self, out: Tensor, x: Tensor, step: Step) -> Tensor:
         """out += copies of the input at the same rows, which come from the delay line and from x."""
-        made, first = step.rows[self._last], step.rows[self.index]
-        start, key = made.out_start // STRIDE, (self._key, step.chunk)
+        made, first = step.rows[self.last], step.rows[self.index]
+        start, key = made.out_start // STRIDE, (self.key, step.chunk)
         source = x
         if first.in_start > start:
             source = x.new_empty((*x.shape[:3], first.in_stop - start, x.shape[4]))

@@ -5,13 +5,13 @@ layer may take rows and make none; what it took then waits for the next strip.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.decode.rows import LayerRows, Range, RowOp
-from engine.decode.strip_layers import Step, StripConv, StripResidual, empty_activation
+from engine.decode.strip_layers import Step, StripConv, empty_activation
+from engine.decode.strip_stage import LayersInRow, StageLayer
 from engine.models.video_vae import CausalConv3d, Downsample
 from engine.models.video_vae22 import AvgDown, avg_down
 
@@ -99,32 +99,22 @@ class StripDownsample:
         return F.conv3d(buffer, conv.weight, conv.bias, stride=(2, 1, 1))
 
 
-class StripDownStage:
-    """Residual blocks and a downsampler, added to means of the input, whose rows wait until theirs are made."""
+class StripDownStage(LayersInRow):
+    """Residual blocks and a downsampler, added to means of the input."""
 
-    def __init__(self, layers: Sequence[StripResidual | StripDownsample], shortcut: AvgDown) -> None:
-        self.layers = layers
+    def __init__(self, layers: Sequence[StageLayer], shortcut: AvgDown) -> None:
+        super().__init__(layers)
         self.shortcut = shortcut
-        self.ops: tuple[RowOp, ...] = tuple(chain.from_iterable(layer.ops for layer in layers))
-        self.index = layers[0].index
-        self._last = self.index + len(self.ops) - 1
-        self._key = f"{self.index} stage"
-
-    def pasts(self, rows: tuple[LayerRows, ...], *, strips_outer: bool) -> tuple[tuple[str, Range], ...]:
-        """Names and input rows of the time caches of a strip."""
-        return tuple(chain.from_iterable(layer.pasts(rows, strips_outer=strips_outer) for layer in self.layers))
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
-        out = x
-        for layer in self.layers:
-            out = layer(out, step)
+        out = self.run(x, step)
         return out if step.rows[self.index].idle else self._add_means(out, x, step)
 
     def _add_means(self, out: Tensor, x: Tensor, step: Step) -> Tensor:
         """out += means of the input at the same rows, which come from the delay line and from x."""
-        made, first, stride = step.rows[self._last], step.rows[self.index], self.shortcut.factors.space
+        made, first, stride = step.rows[self.last], step.rows[self.index], self.shortcut.factors.space
         waiting = first.in_start - made.out_start * stride
-        key = (self._key, step.chunk)
+        key = (self.key, step.chunk)
         source = x
         if waiting:
             source = x.new_empty((*x.shape[:3], waiting + first.new, x.shape[4]))
