@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from engine.decode.footprint import FLOAT32_BYTES
+from engine.models.rope import Grid
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
-from engine.models.transformer import Grid, TransformerConfig, WanTransformer, keeps_float32
+from engine.models.transformer import TransformerConfig, WanTransformer, keeps_float32
 
 INT64_BYTES = 8
 

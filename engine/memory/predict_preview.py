@@ -6,7 +6,7 @@ import torch
 
 from engine.device import Device
 from engine.models.preview_decoder import PreviewDecoder, PreviewDecoderConfig
-from engine.models.transformer import Grid
+from engine.models.rope import Grid
 
 MEMORY_BLOCKS = 3  # in every stage
 # What a block has alive beside its memory, in frames of its width: the frame before, both side by side, its layers.

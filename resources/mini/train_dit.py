@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from engine.models.rope import rope_table
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
 from engine.models.tokenizer import Tokenizer
-from engine.models.transformer import TransformerConfig, WanTransformer, rope_table
+from engine.models.transformer import TransformerConfig, WanTransformer
 from resources.mini.clips import CLIPS_A_FILE, Clips
 from resources.mini.train_vae import vae_config
 from resources.mini.training import Optimizer, agreed

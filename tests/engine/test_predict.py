@@ -9,8 +9,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
 from engine.memory.simulate import LiveStorages
+from engine.models.rope import Grid
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
-from engine.models.transformer import Grid, TransformerConfig, WanTransformer, keeps_float32
+from engine.models.transformer import TransformerConfig, WanTransformer, keeps_float32
 from engine.sampling.guidance import guided
 from engine.sampling.schedule import unipc_schedule
 from engine.sampling.solvers import Past, unipc_step

@@ -4,18 +4,14 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
 from torch import Tensor
 
-from engine.models.transformer import TransformerConfig, WanTransformer, rope_table, rotate, sinusoid
-from tests.parity.fill import fill_parameters, filled
-from tests.parity.official import VECTORS, assert_close, assert_recorded, renamed
+from engine.models.rope import rope_table, rotate
+from engine.models.transformer import TransformerConfig, WanTransformer, sinusoid
+from tests.parity.fill import filled
+from tests.parity.official import VECTORS, assert_close, assert_recorded
+from tests.parity.transformer_twin import COARSE, NARROW, TINY, diffusers_twin, filled_transformer, silent_parameters
 
-TINY = TransformerConfig(dim=256, ffn_dim=512, num_heads=2, num_layers=2, text_len=16, text_dim=64)
-NARROW = TransformerConfig(
-    dim=96, ffn_dim=160, freq_dim=64, num_heads=4, num_layers=1, in_dim=5, out_dim=3, text_len=6, text_dim=20
-)
-COARSE = dataclasses.replace(NARROW, num_heads=2, num_layers=3, in_dim=4, out_dim=4, patch_size=(1, 4, 4))
 LONG_PATCH = dataclasses.replace(NARROW, num_heads=3, patch_size=(2, 1, 3))
 
 
@@ -26,20 +22,9 @@ def tiny_inputs() -> tuple[Tensor, Tensor, Tensor]:
     return filled("x", 1, 16, 3, 4, 6), torch.tensor([713.0]), text
 
 
-def diffusers_twin(model: WanTransformer) -> WanTransformer3DModel:
-    config = model.config
-    peer = WanTransformer3DModel(
-        patch_size=config.patch_size, num_attention_heads=config.num_heads, attention_head_dim=config.head_dim,
-        in_channels=config.in_dim, out_channels=config.out_dim, text_dim=config.text_dim, freq_dim=config.freq_dim,
-        ffn_dim=config.ffn_dim, num_layers=config.num_layers, eps=config.eps, rope_max_seq_len=32,
-    )  # fmt: skip
-    peer.load_state_dict(renamed(model.state_dict(), "transformer"), strict=True)
-    return peer.eval()
-
-
 @torch.no_grad()
 def test_official_output() -> None:
-    out = fill_parameters(WanTransformer(TINY))(*tiny_inputs())
+    out = filled_transformer(TINY)(*tiny_inputs())
     assert_recorded(out[0], VECTORS["dit_t2v"]["out"])
 
 
@@ -71,8 +56,7 @@ def test_official_rope() -> None:
 )
 def test_same_as_diffusers(config: TransformerConfig, shape: tuple[int, ...]) -> None:
     torch.manual_seed(sum(shape))
-    model = WanTransformer(config)
-    fill_parameters(model)
+    model = filled_transformer(config)
     batch = shape[0]
     latents, timestep = torch.randn(shape), torch.rand(batch) * 1000
     text = torch.randn(batch, config.text_len, config.text_dim)
@@ -85,8 +69,7 @@ def test_same_as_diffusers(config: TransformerConfig, shape: tuple[int, ...]) ->
 def test_smaller_weights_stay_near(dtype: torch.dtype) -> None:
     """Products in half precision move the result by rounding only; what comes out is float32."""
     inputs = tiny_inputs()
-    model = WanTransformer(TINY)
-    fill_parameters(model)
+    model = filled_transformer(TINY)
     exact = model(*inputs)
     rounded = model.to(dtype)(*inputs)
     assert rounded.dtype == torch.float32
@@ -95,9 +78,8 @@ def test_smaller_weights_stay_near(dtype: torch.dtype) -> None:
 
 @torch.no_grad()
 def test_time_and_head_stay_float32_under_autocast() -> None:
-    model = WanTransformer(TINY)
-    fill_parameters(model)
-    time = sinusoid(torch.tensor([713.0]), 256)
+    model = filled_transformer(TINY)
+    time = sinusoid(torch.tensor([713.0]), 256)[:, None]  # [1, 1, 256]
     tokens = torch.randn(1, 5, 256)
     exact = model.head(tokens, model.time_embedding(time))
     with torch.autocast("cpu", torch.bfloat16):
@@ -108,9 +90,7 @@ def test_autocast_trains_every_parameter() -> None:
     model = WanTransformer(NARROW)
     with torch.autocast("cpu", torch.bfloat16):
         model(torch.randn(2, 5, 2, 4, 4), torch.tensor([3.0, 900.0]), torch.randn(2, 6, 20)).square().mean().backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # A constant added to every key changes no softmax, so these gradients are zero up to rounding.
-    assert [name for name in silent if not name.endswith(".k.bias")] == []
+    assert silent_parameters(model) == []
 
 
 def test_callback_after_each_block_can_stop() -> None:
