@@ -1,4 +1,4 @@
-"""`python -m engine`: generate, decode, resume and plan from a terminal or a script.
+"""`python -m engine`: generate, decode, resume, plan, inspect and quantize from a terminal or a script.
 
 Exit codes: 0 the job finished; 1 it failed; 2 it was asked for something impossible (also argparse's own code);
 130 it was cancelled: by Ctrl+C, a request to end, or because nobody reads what it says any more. `resume` runs
@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.cli_events import compare_plans, plan_fields, print_json
+from engine.cli_inspect import add_inspect_options, show_inspection
 from engine.cli_job import FINISHED, JobTerminal, exit_code_of
+from engine.cli_model import add_part_options, add_weight_options, parts_of
+from engine.cli_quantize import add_quantize_options, quantize
 from engine.cli_resume import add_resume_options, resume
 from engine.cli_words import parse_bytes, parse_size, sentence
 from engine.commands import (
@@ -30,6 +33,8 @@ from engine.errors import EngineError
 from engine.events import JobFailed
 from engine.presets import defaults_of
 
+MODEL_HELP = "a folder, or the file of a transformer; default: the embedded one"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
@@ -37,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if parsed.action == "plan":
             return show_plan(parsed)
+        if parsed.action == "inspect":
+            return show_inspection(parsed.path, as_json=parsed.json)
+        if parsed.action == "quantize":
+            return quantize(parsed.checkpoint, parsed.to, parsed.output, as_json=parsed.json)
         if parsed.action == "resume":
-            return resume(parsed.jobs, only_list=parsed.list, as_json=parsed.json)
+            return resume(parsed.jobs, only_list=parsed.list, forget=parsed.forget, as_json=parsed.json)
         command = generate_command(parsed) if parsed.action == "generate" else decode_command(parsed)
     except EngineError as error:
         return refuse(error, as_json=parsed.json)
@@ -46,22 +55,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The four commands with their options; settings left out are the model's own."""
+    """The six commands with their options; settings left out are the model's own."""
     parser = argparse.ArgumentParser(prog="python -m engine", description="Video from Wan models in bounded memory.")
     actions = parser.add_subparsers(dest="action", required=True)
     generate = actions.add_parser("generate", help="a prompt to an MP4")
     generate.add_argument("prompt")
-    generate.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="DIR", help="default: the embedded one")
+    generate.add_argument("--model", type=Path, default=EMBEDDED_MODEL, metavar="PATH", help=MODEL_HELP)
+    add_part_options(generate, ("low_noise", "vae", "text_encoder", "tokenizer", "image_encoder"))
+    add_weight_options(generate)
     _add_sampling_options(generate)
     decode = actions.add_parser("decode", help="latents of a job or of another program to an MP4")
     decode.add_argument("latents", type=Path, help=".safetensors, .latent, .pth or .pt, one clip")
-    decode.add_argument("--model", type=Path, metavar="DIR", help="default: that of the job, else the embedded one")
+    decode.add_argument("--model", type=Path, metavar="PATH", help="default: that of the job, else the embedded one")
+    add_part_options(decode, ("vae",))
     _add_latents_options(decode)
     for action in (generate, decode):
         _add_job_options(action)
         _add_decode_options(action)
     add_resume_options(actions.add_parser("resume", help="make the videos of jobs that were killed after sampling"))
     _add_plan_options(actions.add_parser("plan", help="how a clip would be decoded, and in how much memory"))
+    add_inspect_options(actions.add_parser("inspect", help="what a model file or folder is, and what it lacks"))
+    add_quantize_options(actions.add_parser("quantize", help="a checkpoint made into a smaller one"))
     return parser
 
 
@@ -118,7 +132,7 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def generate_command(parsed: argparse.Namespace) -> GenerateVideo:
     """The command of `generate`. Raises EngineError when the model's own settings cannot be read."""
-    defaults = defaults_of(parsed.model)
+    defaults = defaults_of(parsed.model, parts_of(parsed))
     width, height = parsed.size or (defaults.width, defaults.height)
     return GenerateVideo(
         prompt=parsed.prompt,
@@ -135,6 +149,9 @@ def generate_command(parsed: argparse.Namespace) -> GenerateVideo:
         seed=parsed.seed,
         solver=parsed.solver,
         decode=decode_settings(parsed),
+        parts=parts_of(parsed),
+        weights=parsed.weights,
+        loras=tuple(parsed.lora),
     )
 
 
@@ -148,6 +165,7 @@ def decode_command(parsed: argparse.Namespace) -> DecodeLatents:
         decode=decode_settings(parsed),
         layout=parsed.latents_layout,
         space=parsed.latents_space,
+        parts=parts_of(parsed),
     )
 
 

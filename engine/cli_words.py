@@ -1,4 +1,4 @@
-"""The sentences of the command line: one for every error code, those about killed jobs, and how numbers are said."""
+"""The words of the command line: a sentence for every error code, those of its tables, and how numbers are said."""
 
 import re
 import time
@@ -20,6 +20,12 @@ SENTENCES = {
     ErrorCode.OUTPUT_NOT_WRITABLE: "Cannot write {path}: {reason}.",
     ErrorCode.VIDEO_WRITER_FAILED: "Writing the video failed:\n{last_lines}",
     ErrorCode.UNEXPECTED: "Something unexpected went wrong: {reason}",
+}
+CARD_FORMS = {
+    "bf16": "bfloat16",
+    "fp8_scaled": "8-bit floats",
+    "fp4_scaled": "4-bit floats",
+    "as_stored": "as it is stored",
 }
 NOTHING_INTERRUPTED = "No job was killed after sampling."
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

@@ -12,19 +12,34 @@ from engine.decode.plan import DecodePlan, plan
 from engine.device import Device, free_bytes, free_host_bytes
 from engine.errors import EngineError, ErrorCode
 from engine.events import DecodePlanned
+from engine.model_choice import ModelParts
 from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
 from engine.sampling.validation import check_frames, check_size
-from engine.weights.configs import transformer_config, vae_config
-from engine.weights.detect import ModelFiles, find_model
+from engine.weights.complete import OFFICIAL_VAES
+from engine.weights.configs import vae_config
+from engine.weights.detect import NO_PARTS, ModelFiles, VaeFiles, find_model, find_vae
+from engine.weights.transformer_config import transformer_config
 
 # The convolution library's workspace and other programs' growth come on top of the planned tensors.
 SHARE_OF_FREE_MEMORY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
+class Decoder:
+    """The VAE of a model; its headers have been read."""
+
+    files: VaeFiles
+    vae: VideoVaeConfig
+
+    def file_names(self) -> dict[str, str]:
+        """The files of every network by name, for the record."""
+        return {"vae": _names(self.files.vae)}
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """A model folder whose headers have been read."""
+    """A model whose headers have been read."""
 
     files: ModelFiles
     transformer: TransformerConfig
@@ -35,21 +50,41 @@ class Model:
         """What pixel sides must be multiples of."""
         return self.vae.spatial_factor * max(self.transformer.patch_size[1:])
 
+    @property
+    def decoder(self) -> Decoder:
+        """The part that decodes."""
+        return Decoder(self.files, self.vae)
+
     def file_names(self) -> dict[str, str]:
         """The files of every network by name, for the record."""
-        networks = {"transformer": self.files.transformer, "vae": self.files.vae}
-        networks["text_encoder"] = self.files.text_encoder
-        return {name: ", ".join(file.name for file in files) for name, files in networks.items()}
+        networks = {"transformer": self.files.transformer, "text_encoder": self.files.text_encoder}
+        return {**{name: _names(files) for name, files in networks.items()}, **self.decoder.file_names()}
 
 
-def open_model(folder: Path) -> Model:
-    """The model in `folder`. Raises MODEL_NOT_FOUND and MODEL_INVALID, also when its parts do not fit together."""
-    files = find_model(folder)
+def _names(files: tuple[Path, ...]) -> str:
+    return ", ".join(file.name for file in files)
+
+
+def open_model(folder: Path, parts: ModelParts = NO_PARTS) -> Model:
+    """The model in `folder`, or of the transformer in a file, with its `parts`.
+
+    Raises MODEL_NOT_FOUND and MODEL_INVALID, also when its parts do not fit together.
+    """
+    files = find_model(folder, parts)
     model = Model(files, transformer_config(files), vae_config(files))
-    if model.transformer.in_dim != model.vae.z_dim:
-        reason = f"it makes {model.transformer.in_dim} latent channels, the VAE takes {model.vae.z_dim}"
+    if model.transformer.out_dim != model.vae.z_dim:
+        channels = model.transformer.out_dim
+        reason = f"it makes {channels} latent channels, the VAE {_names(files.vae)} takes {model.vae.z_dim}"
+        if channels in OFFICIAL_VAES:
+            reason += f"; look for {OFFICIAL_VAES[channels]}"
         raise EngineError(ErrorCode.MODEL_INVALID, file=str(files.transformer[0]), reason=reason)
     return model
+
+
+def open_decoder(folder: Path, parts: ModelParts = NO_PARTS) -> Decoder:
+    """The VAE of the model in `folder`, or in a file. Raises MODEL_NOT_FOUND and MODEL_INVALID."""
+    files = find_vae(folder, parts)
+    return Decoder(files, vae_config(files))
 
 
 @dataclass(frozen=True, slots=True)

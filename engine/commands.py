@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.decode.tiling import ReferenceTiling
 from engine.events import DecodePlanned
+from engine.model_choice import LoraUse, ModelParts, WeightForm, lora_from, parts_from
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "resources" / "mini"
 COMMAND_FILE = "command.json"  # in the folder of its job, beside the latents
@@ -67,7 +68,10 @@ class DecodeSettings:
 
 @dataclass(frozen=True, slots=True)
 class GenerateVideo:
-    """Prompt to MP4. `frames` is 4n+1; `width` and `height` in pixels; `fps` of the MP4."""
+    """Prompt to MP4. `frames` is 4n+1; `width` and `height` in pixels; `fps` of the MP4.
+
+    model: a folder, or the file of a transformer whose other `parts` are given.
+    """
 
     prompt: str
     output: Path
@@ -83,6 +87,9 @@ class GenerateVideo:
     seed: int = 0
     solver: Solver = Solver.UNIPC
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    parts: ModelParts = field(default_factory=ModelParts)
+    weights: WeightForm = WeightForm.STORED
+    loras: tuple[LoraUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,7 @@ class DecodeLatents:
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     layout: LatentsLayout = LatentsLayout.AUTOMATIC
     space: LatentsSpace = LatentsSpace.AUTOMATIC
+    parts: ModelParts = field(default_factory=ModelParts)
 
 
 Command = GenerateVideo | DecodeLatents
@@ -113,6 +121,7 @@ class PlanDecode:
     height: int
     frames: int
     decode: DecodeSettings = field(default_factory=DecodeSettings)
+    parts: ModelParts = field(default_factory=ModelParts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +142,15 @@ def from_json(text: str) -> Command:
     fields: dict[str, Any] = json.loads(text)
     kind = fields.pop("kind", None)
     decode = dict(fields.pop("decode"))
-    tiling = ReferenceTiling(**decode.pop("tiling", {}))  # files of the first version have none
+    tiling = ReferenceTiling(**decode.pop("tiling", {}))  # earlier files have none, nor `parts`, `weights`, `loras`
     fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"]), "tiling": tiling})
+    fields["parts"] = parts_from(fields.pop("parts", {}))
     fields |= {name: Path(fields[name]) for name in ("output", "model", "latents") if fields.get(name) is not None}
     match kind:
         case "GenerateVideo":
-            return GenerateVideo(**fields | {"solver": Solver(fields["solver"])})
+            weights = WeightForm(fields.pop("weights", WeightForm.STORED))
+            loras = tuple(map(lora_from, fields.pop("loras", ())))
+            return GenerateVideo(**fields | {"solver": Solver(fields["solver"]), "weights": weights, "loras": loras})
         case "DecodeLatents":
             layout = LatentsLayout(fields.pop("layout", LatentsLayout.AUTOMATIC))
             space = LatentsSpace(fields.pop("space", LatentsSpace.AUTOMATIC))

@@ -61,7 +61,7 @@ class Engine:
         A size that was not planned before takes some tenths of a second, another budget for it a few milliseconds.
         Raises what `open_model`, `Clip.of_pixels` and `plan_on` raise.
         """
-        model, device = open_model(request.model), self._device
+        model, device = open_model(request.model, request.parts), self._device
         clip = Clip.of_pixels(model.vae, model.size_multiple, (request.width, request.height), request.frames)
         plan = plan_on(device, clip, request.decode, self._jobs_folder)
         ground = held_bytes(device.torch_device) + libraries_bytes(Stage.DECODE, device.torch_device)

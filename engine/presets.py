@@ -1,15 +1,18 @@
 """The settings that a model is sampled with unless a person says otherwise; torch-free, safe on any thread."""
 
-import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import EngineError, ErrorCode
-from engine.weights.detect import find_model
+from engine.model_choice import ModelParts
+from engine.weights.detect import NO_PARTS, find_model
+from engine.weights.identify import Description
+from engine.weights.inspect import inspect_files
+from engine.weights.sizes import transformer_sizes
 
 PRESETS_FILE = Path(__file__).resolve().parent.parent / "resources" / "presets.toml"
+VAE_FACTORS = {48: 16}  # pixels beside each other that become one latent, by latent channels; of all other VAEs:
 VAE_FACTOR = 8
 OTHER = "other"
 
@@ -31,13 +34,18 @@ class ModelDefaults:
     negative_prompt: str = ""
 
 
-def defaults_of(folder: Path) -> ModelDefaults:
-    """The defaults of the model in `folder`. Raises MODEL_NOT_FOUND and MODEL_INVALID."""
-    file = find_model(folder).transformer_config
-    try:
-        return defaults_for(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
-        raise EngineError(ErrorCode.MODEL_INVALID, file=str(file), reason=str(error)) from error
+def defaults_of(model: Path, parts: ModelParts = NO_PARTS) -> ModelDefaults:
+    """The defaults of a model in a folder, or of a transformer in a file. Raises MODEL_NOT_FOUND and MODEL_INVALID."""
+    return defaults_of_network(inspect_files(find_model(model, parts).transformer).model)
+
+
+def defaults_of_network(model: Description) -> ModelDefaults:
+    """The defaults of the transformer `model`: those of its family, else those of its width and depth."""
+    sizes = transformer_sizes(model.family.expected)
+    presets = read_presets()
+    if model.family.name not in presets:
+        return defaults_for(asdict(sizes))
+    return _defaults(model.family.name, presets[model.family.name], size_multiple(asdict(sizes)))
 
 
 def defaults_for(config: dict[str, Any]) -> ModelDefaults:
@@ -54,8 +62,8 @@ def defaults_for(config: dict[str, Any]) -> ModelDefaults:
 
 def size_multiple(config: dict[str, Any]) -> int:
     """What pixel sides must be multiples of: the VAE's spatial factor times the patch (official: 1, 2, 2)."""
-    patch = config.get("patch_size", (1, 2, 2))
-    return VAE_FACTOR * int(patch[1])
+    factor = VAE_FACTORS.get(config.get("out_dim", 16), VAE_FACTOR)
+    return factor * int(config.get("patch_size", (1, 2, 2))[1])
 
 
 def read_presets(file: Path = PRESETS_FILE) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.clip import Clip, Model, open_model, plan_on
+from engine.clip import Clip, Decoder, Model, open_decoder, open_model, plan_on
 from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, GenerateVideo
 from engine.decode.figures import describe
 from engine.decode.frames import FrameStore
@@ -38,12 +38,12 @@ from engine.sampling.sampler import encode_prompts, sample
 from engine.sampling.validation import check_fps, check_settings
 from engine.weights.configs import text_encoder_config
 from engine.weights.load import (
-    check_vae_weights,
     check_weights,
     load_text_encoder,
     load_tokenizer,
     load_transformer,
 )
+from engine.weights.lora.use import check_uses
 from engine.weights.preview import PreviewFile, find_preview_decoder, load_preview_decoder
 
 GENERATE_STAGES = (Stage.LOAD, Stage.TEXT, Stage.SAMPLE, Stage.DECODE, Stage.ENCODE)
@@ -56,8 +56,10 @@ Texts = tuple[Tensor, Tensor | None]
 def generate_video(job: Job, command: GenerateVideo) -> None:
     """Prompt to MP4."""
     check_settings(command)
-    model = open_model(command.model)
+    model = open_model(command.model, command.parts)
     check_weights(model.files)
+    check_runnable(model)
+    check_uses(command.loras, has_experts=model.files.low_noise is not None)
     painter = find_preview_decoder(model.files.folder, model.vae.z_dim)
     clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
@@ -68,15 +70,14 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
         texts = read_prompts(job, command, model)
         latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts, painter))
         with VideoWriter(folder.stream, VideoFormat(clip.width, clip.height, command.fps)) as writer:
-            decode(job, model, latents, plan, store, writer, folder.path)
+            decode(job, model.decoder, latents, plan, store, writer, folder.path)
             encode(job, command.output, store, writer, record_of(job, model, command))
 
 
 def decode_latents(job: Job, command: DecodeLatents) -> None:
     """Latents that an earlier job kept to MP4."""
     origin = origin_of(command)
-    model = open_model(command.model or (EMBEDDED_MODEL if origin is None else origin.model))
-    check_vae_weights(model.files)
+    model = decoder_of(command, origin)
     latents = read_latents(command.latents, model.vae, command.layout, command.space)
     job.latents = command.latents
     fps = frame_rate(command, origin, model.vae)
@@ -91,6 +92,24 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
             decode(job, model, latents, plan, store, writer, folder.path)
             encode(job, command.output, store, writer, record_of(job, model, command, origin))
         settle(command)
+
+
+def decoder_of(command: DecodeLatents, origin: GenerateVideo | None) -> Decoder:
+    """The VAE to decode with: of the model that is asked for, else of the one that made the latents."""
+    if command.model is None and origin is not None:
+        return open_decoder(origin.model, origin.parts)
+    return open_decoder(command.model or EMBEDDED_MODEL, command.parts)
+
+
+def check_runnable(model: Model) -> None:
+    """Raises MODEL_INVALID for a model that needs more than a prompt."""
+    if model.files.low_noise is not None:
+        reason = "models of two transformers cannot be sampled yet"
+    elif model.transformer.in_dim != model.transformer.out_dim:
+        reason = "models that start from a picture cannot be sampled yet"
+    else:
+        return
+    raise EngineError(ErrorCode.MODEL_INVALID, file=str(model.files.transformer[0]), reason=reason)
 
 
 def origin_of(command: DecodeLatents) -> GenerateVideo | None:
@@ -175,7 +194,9 @@ def sample_latents(
     if painter is not None:
         peak += preview_stage_bytes(painter.config, clip.latent_size, job.device)
     with job.stages.run(Stage.SAMPLE, peak) as progress:
-        transformer = load_transformer(model.files, device, dtype, job.cancel.raise_if_set)
+        transformer = load_transformer(
+            model.files, device, dtype, job.cancel.raise_if_set, form=command.weights, loras=command.loras
+        )
         if painter is not None:
             preview = load_preview_decoder(painter, device, dtype, job.cancel.raise_if_set)
         latents = sample(job, command, transformer, texts, clip.shape, preview, progress)
@@ -194,6 +215,6 @@ def keep_latents(job: Job, folder: JobFolder, latents: Tensor) -> Tensor:
     return latents
 
 
-def record_of(job: Job, model: Model, command: Command, origin: Command | None = None) -> JobRecord:
+def record_of(job: Job, model: Model | Decoder, command: Command, origin: Command | None = None) -> JobRecord:
     """What the MP4 will say about itself."""
     return JobRecord(command, origin, model.file_names(), dict(job.stages.seconds), dict(job.stages.peak_bytes))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.canvas import DirtyRows
-from engine.clip import Model
+from engine.clip import Decoder
 from engine.decode.frames import FrameStore, to_bgrx
 from engine.decode.host_copies import HostCopies
 from engine.decode.one_ahead import OneAhead
@@ -29,7 +29,7 @@ BYTES_AT_ONCE = 64 << 20  # of pixels that leave the card together; a row of ref
 
 
 def decode(
-    job: Job, model: Model, latents: Tensor, plan: DecodePlan, store: FrameStore, writer: VideoWriter, folder: Path
+    job: Job, decoder: Decoder, latents: Tensor, plan: DecodePlan, store: FrameStore, writer: VideoWriter, folder: Path
 ) -> None:
     """Normalised `latents` [1, z, T, h, w] to the pixels of `store`, which the canvas shows and `writer` encodes.
 
@@ -38,7 +38,7 @@ def decode(
     """
     device, dtype = job.device.torch_device, job.device.vae_dtype
     with job.stages.run(Stage.DECODE, plan.predicted_peak_bytes, plan.budget_bytes) as progress:
-        vae = load_vae(model.files, device, dtype, job.cancel.raise_if_set)
+        vae = load_vae(decoder.files, device, dtype, job.cancel.raise_if_set)
         done = RowsDone(plan.blocks, plan.height * len(store.pixels), progress)
         copies = HostCopies(device)
         for block in blocks_of(job, vae, latents, plan, folder):

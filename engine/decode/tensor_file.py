@@ -8,7 +8,6 @@ import contextlib
 import os
 import pickle
 import stat
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,11 @@ from torch import Tensor
 
 from engine.device import free_host_bytes
 from engine.errors import EngineError, ErrorCode
-from engine.weights.header import LENGTH_BYTES, MAX_HEADER_BYTES
+from engine.weights.header import LENGTH_BYTES, said
+from engine.weights.torch_file import ZIP_START, check_archive, is_old_pickle
 
-ZIP_START = b"PK\x03\x04"  # what `torch.save` has written since version 1.6
-PICKLE_START = b"\x80"  # what it wrote before, and what a safetensors file with a header of 128 bytes begins with
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 MEMORY_FACTOR = 4  # two bytes of a value in the file become four, and as many again while they are worked on
-LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         with contextlib.ExitStack() as stack:
             yield _saved_by_torch(path) if start.startswith(ZIP_START) else _safetensors(path, stack)
     except (SafetensorError, OSError) as error:
-        reason = f"is damaged, or neither a safetensors file nor one of torch.save: {_said(error)}"
+        reason = f"is damaged, or neither a safetensors file nor one of torch.save: {said(error)}"
         raise invalid(path, reason) from error
 
 
@@ -73,7 +70,7 @@ def _first_bytes(path: Path) -> bytes:
             start = file.read(LENGTH_BYTES)
     except (OSError, ValueError) as error:
         raise invalid(path, f"cannot be opened: {getattr(error, 'strerror', None) or error}") from error
-    if start.startswith(PICKLE_START) and int.from_bytes(start, "little") > MAX_HEADER_BYTES:
+    if is_old_pickle(start):
         raise invalid(path, "is a pickle, which may run code; save the tensor with torch.save of version 1.6 or later")
     return start
 
@@ -111,7 +108,7 @@ def _saved_by_torch(path: Path) -> TensorFile:
     if str(path).endswith(".safetensors"):  # which torch believes more than the content
         raise invalid(path, "is a file of torch.save; give it a name that ends in .pth")
     try:
-        _check_uncompressed(path)
+        check_archive(path)
         # Mapped: a storage that claims more than the file's bytes is cut to them, and no tensor can be wider.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return TensorFile(_tensors_in(content), {}, is_safetensors=False)
@@ -119,14 +116,7 @@ def _saved_by_torch(path: Path) -> TensorFile:
         reason = "holds more than tensors, which may run code, or is damaged; save the bare tensor with torch.save"
         raise invalid(path, reason) from error
     except Exception as error:  # a damaged pickle may make anything of the functions that rebuild tensors
-        raise invalid(path, f"is damaged or was not written by torch.save: {_said(error)}") from error
-
-
-def _check_uncompressed(path: Path) -> None:
-    """Compressed bytes would be mapped as if they were values, and a small file could unpack to any size."""
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise ValueError("it is compressed")
+        raise invalid(path, f"is damaged or was not written by torch.save: {said(error)}") from error
 
 
 def _tensors_in(content: object) -> dict[str, StoredTensor]:
@@ -141,9 +131,3 @@ def _loaded(tensor: Tensor) -> StoredTensor:
     is_plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     is_known = is_plain and tensor.dtype in DTYPES.values()
     return StoredTensor(tuple(tensor.shape), tensor.dtype if is_known else None, tensor.detach)
-
-
-def _said(error: Exception) -> str:
-    """The first line of what a library says, without characters that cannot be printed."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:LONGEST_REASON].encode("utf-8", "backslashreplace").decode()

@@ -45,7 +45,8 @@ class InterruptedJob:
         output = free_path(self.output)
         if isinstance(self.command, DecodeLatents):
             return dataclasses.replace(self.command, output=output)
-        return DecodeLatents(self.latents, output, self.command.model, self.command.fps, self.command.decode)
+        made = self.command
+        return DecodeLatents(self.latents, output, made.model, made.fps, made.decode, parts=made.parts)
 
 
 class Claim:

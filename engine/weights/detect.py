@@ -1,117 +1,183 @@
-"""Which file of a model folder is which network, found from tensor names; torch-free, reads headers only."""
+"""Which files make the model of a job: found in its folder, or named one by one; torch-free, reads headers only."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from engine.errors import EngineError, ErrorCode
-from engine.weights.header import Header, invalid, read_header
+from engine.model_choice import ModelParts
+from engine.weights.complete import CONFIG, OFFICIAL_VAES, VAE_21, WITH_EXPERTS, latent_channels, missing_files
+from engine.weights.families import Role
+from engine.weights.header import invalid
+from engine.weights.identify import Description
+from engine.weights.inspect import TOKENIZER_FILES, FileReport, inspect_files, inspect_folder
+from engine.weights.provenance import Expert
+from engine.weights.stored_header import parts_of
+
+LATENT_RGB = "latent_rgb.json"
+NO_PARTS = ModelParts()
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """The files of one model. A network that is stored in several files has them all, in order."""
+class VaeFiles:
+    """The files that a decode needs. A network that is stored in several files has them all, in order."""
 
     folder: Path
-    transformer: tuple[Path, ...]
-    transformer_config: Path
-    text_encoder: tuple[Path, ...]
-    tokenizer: Path
     vae: tuple[Path, ...]
     vae_config: Path | None  # sizes and latent statistics, where they are not Wan's own
     latent_rgb: Path | None  # colours of the latent preview, where they are not Wan's own
 
 
-class Role(StrEnum):
-    """A network, by the name under which its file is usually published."""
+@dataclass(frozen=True, slots=True)
+class ModelFiles(VaeFiles):
+    """The files of one model.
 
-    TRANSFORMER = "diffusion_pytorch_model.safetensors"
-    TEXT_ENCODER = "models_t5_umt5.safetensors"
-    VAE = "Wan2.1_VAE.safetensors"
-
-
-# A tensor that this network has and no other.
-MARKS = {
-    "head.modulation": Role.TRANSFORMER,
-    "blocks.0.pos_embedding.embedding.weight": Role.TEXT_ENCODER,
-    "decoder.middle.0.residual.0.gamma": Role.VAE,
-}
-TRANSFORMER_CONFIG = "config.json"
-TOKENIZER = "spiece.model"
-LATENT_RGB = "latent_rgb.json"
-SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.safetensors")
-
-
-def find_model(folder: Path) -> ModelFiles:
-    """The files of the model in `folder` and its subfolders.
-
-    Raises MODEL_NOT_FOUND, naming everything that is missing at once, and MODEL_INVALID for a file that is damaged
-    or stands for the same network as another.
+    low_noise: the second of two transformers. tokenizer: a file of its own, or a text encoder's that has it inside.
     """
-    networks = _networks(folder)
-    transformer = networks.get(Role.TRANSFORMER)
-    config = (transformer[0].parent if transformer else folder) / TRANSFORMER_CONFIG
-    tokenizer = _only(sorted(folder.rglob(TOKENIZER)))
-    missing: list[str] = [role for role in Role if role not in networks]
-    missing += [] if config.is_file() else [TRANSFORMER_CONFIG]
-    missing += [] if tokenizer else [TOKENIZER]
-    if missing or transformer is None or tokenizer is None:
-        raise EngineError(ErrorCode.MODEL_NOT_FOUND, folder=str(folder), missing=", ".join(missing))
-    vae = networks[Role.VAE]
+
+    transformer: tuple[Path, ...]
+    low_noise: tuple[Path, ...] | None
+    transformer_config: Path | None  # where there is one; only sizes that no published model has need it
+    text_encoder: tuple[Path, ...]
+    tokenizer: Path
+    image_encoder: tuple[Path, ...] | None
+
+
+def find_model(model: Path, parts: ModelParts = NO_PARTS) -> ModelFiles:
+    """The files of the model in the folder `model`, or of the transformer in the file `model`, with its `parts`.
+
+    What `parts` name comes before what lies in the folder. Raises MODEL_NOT_FOUND, naming everything that is missing
+    at once, and MODEL_INVALID for a file that is damaged, and for several that could have the same place.
+    """
+    shelf = _Shelf.at(model, parts, Role.TRANSFORMER)
+    transformer, low_noise = shelf.transformers()
+    text_encoder, image_encoder = shelf.only(Role.TEXT_ENCODER), shelf.only(Role.IMAGE_ENCODER)
+    vae, tokenizer = shelf.vae(transformer), shelf.tokenizer(text_encoder)
+    chosen = [of for of in (transformer, low_noise, text_encoder, image_encoder, vae) if of is not None]
+    missing = missing_files((of.model for of in chosen), has_tokenizer=tokenizer is not None, has_config=_has_config)
+    if vae is not None:  # one for other latents is there, which the caller has more to say about
+        missing = tuple(name for name in missing if name not in OFFICIAL_VAES.values())
+    if missing or transformer is None or text_encoder is None or vae is None or tokenizer is None:
+        raise shelf.lacks(missing)
     return ModelFiles(
-        folder=folder,
-        transformer=transformer,
-        transformer_config=config,
-        text_encoder=networks[Role.TEXT_ENCODER],
+        *_vae_files(shelf.folder, vae),
+        transformer=transformer.files,
+        low_noise=None if low_noise is None else low_noise.files,
+        transformer_config=_if_there(transformer.files[0].with_name(CONFIG)),
+        text_encoder=text_encoder.files,
         tokenizer=tokenizer,
-        vae=vae,
-        vae_config=_if_there(vae[0].with_suffix(".json")),
-        latent_rgb=_if_there(folder / LATENT_RGB),
+        image_encoder=None if image_encoder is None else image_encoder.files,
     )
 
 
-def _networks(folder: Path) -> dict[Role, tuple[Path, ...]]:
-    found: dict[Role, tuple[Path, ...]] = {}
-    for files in _file_groups(folder):
-        header: Header = {}
-        for file in files:
-            header |= read_header(file)
-        for role in (role for mark, role in MARKS.items() if mark in header):
-            if role in found:
-                raise invalid(files[0], f"the same network as {found[role][0]}")
-            found[role] = files
-    return found
+def find_vae(model: Path, parts: ModelParts = NO_PARTS) -> VaeFiles:
+    """The files to decode with, of the model in the folder `model`, or of the VAE in the file `model`.
+
+    Raises as `find_model` does, of the VAE alone.
+    """
+    shelf = _Shelf.at(model, parts, Role.VAE)
+    vae = shelf.vae(shelf.transformers()[0] if len(shelf.of(Role.VAE)) > 1 else None)
+    if vae is None:
+        raise shelf.lacks((VAE_21,))
+    return VaeFiles(*_vae_files(shelf.folder, vae))
 
 
-def _file_groups(folder: Path) -> Iterator[tuple[Path, ...]]:
-    """Single files alone, the parts of a split file together."""
-    groups: dict[tuple[Path, str], list[Path]] = {}
-    for file in sorted(folder.rglob("*.safetensors")):
-        shard = SHARD.fullmatch(file.name)
-        stem = f"{shard['stem']}-of-{shard['count']}" if shard else file.name
-        groups.setdefault((file.parent, stem), []).append(file)
-    for files in groups.values():
-        _check_parts(files)
-        yield tuple(files)
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """What lies at the place that was named, and the parts that were named besides, which come first.
+
+    searched: the folder that was named; the neighbours of a single file are no part of the model.
+    """
+
+    folder: Path
+    searched: Path | None
+    reports: tuple[FileReport, ...]
+    refused: tuple[EngineError, ...]
+    named: dict[Role, FileReport]
+    low_noise: FileReport | None
+    named_tokenizer: Path | None
+
+    @classmethod
+    def at(cls, model: Path, parts: ModelParts, role_of_file: Role) -> "_Shelf":
+        files = {Role.VAE: parts.vae, Role.TEXT_ENCODER: parts.text_encoder, Role.IMAGE_ENCODER: parts.image_encoder}
+        named = {role: _named(file, role) for role, file in files.items() if file is not None}
+        low_noise = None if parts.low_noise is None else _named(parts.low_noise, Role.TRANSFORMER)
+        if model.is_file():
+            named.setdefault(role_of_file, _named(model, role_of_file))
+            return cls(model.parent, None, (), (), named, low_noise, parts.tokenizer)
+        found = inspect_folder(model)
+        return cls(model, model, found.reports, found.refused, named, low_noise, parts.tokenizer)
+
+    def of(self, role: Role) -> list[FileReport]:
+        """What can have the place `role`: what was named, else all that was found."""
+        return [self.named[role]] if role in self.named else [of for of in self.reports if of.model.role is role]
+
+    def only(self, role: Role) -> FileReport | None:
+        """The one for `role`, if there is one. Raises MODEL_INVALID for several."""
+        return _only(self.of(role))
+
+    def transformers(self) -> tuple[FileReport | None, FileReport | None]:
+        """The transformer, and where there are two of one model, that which ends the work."""
+        found = self.of(Role.TRANSFORMER)
+        if self.low_noise is not None:
+            return _only(of for of in found if of.files != self.low_noise.files), self.low_noise
+        by_expert = {of.model.family.expert: of for of in found}
+        families = {of.model.family.name for of in found}
+        if len(found) == 2 and set(by_expert) == set(Expert) and len(families) == 1 and families <= {*WITH_EXPERTS}:
+            return by_expert[Expert.HIGH_NOISE], by_expert[Expert.LOW_NOISE]
+        return _only(found), None
+
+    def vae(self, transformer: FileReport | None) -> FileReport | None:
+        """The VAE; of several that were found, the one whose latents the transformer makes."""
+        found = self.of(Role.VAE)
+        if len(found) > 1 and transformer is not None:
+            wanted = latent_channels(transformer.model)
+            found = [of for of in found if latent_channels(of.model) == wanted] or found
+        return _only(found)
+
+    def tokenizer(self, text_encoder: FileReport | None) -> Path | None:
+        """The file with the tokenizer. Raises MODEL_INVALID for several of one kind."""
+        if self.named_tokenizer is not None:
+            return self.named_tokenizer
+        for name in TOKENIZER_FILES if self.searched else ():
+            files = sorted(self.folder.rglob(name))
+            if len(files) > 1:
+                raise invalid(files[1], f"the same as {files[0]}; one is needed")
+            if files:
+                return files[0]
+        return text_encoder.files[0] if text_encoder is not None and text_encoder.has_tokenizer else None
+
+    def lacks(self, missing: tuple[str, ...]) -> EngineError:
+        """The failure for what is missing: a file that is there and damaged says more than a name that is not."""
+        if self.refused:
+            return self.refused[0]
+        return EngineError(ErrorCode.MODEL_NOT_FOUND, folder=str(self.folder), missing=", ".join(missing))
 
 
-def _check_parts(files: list[Path]) -> None:
-    shard = SHARD.fullmatch(files[0].name)
-    if shard is None:
-        return
-    count = int(shard["count"])
-    names = {f"{shard['stem']}-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)}
-    missing = sorted(names - {file.name for file in files})
-    if missing:
-        raise EngineError(ErrorCode.MODEL_NOT_FOUND, folder=str(files[0].parent), missing=", ".join(missing))
+def _vae_files(folder: Path, vae: FileReport) -> tuple[Path, tuple[Path, ...], Path | None, Path | None]:
+    config = vae.files[0].with_suffix(".json")
+    return folder, vae.files, _if_there(config), _if_there(folder / LATENT_RGB)
 
 
-def _only(files: list[Path]) -> Path | None:
-    if len(files) > 1:
-        raise invalid(files[1], f"the same as {files[0]}; one is needed")
-    return files[0] if files else None
+def _named(file: Path, role: Role) -> FileReport:
+    """The report on a file that was named for a role. Raises MODEL_INVALID when it is something else."""
+    report = inspect_files(parts_of(file))
+    if report.model.role is not role:
+        raise invalid(file, f"it is a {report.model.role} ({report.model.family.name}), not a {role}")
+    return report
+
+
+def _only(reports: Iterable[FileReport]) -> FileReport | None:
+    """The only one, if there is one. Raises MODEL_INVALID for several."""
+    found = [*reports]
+    if len(found) > 1:
+        first, second, *_ = found
+        raise invalid(second.files[0], f"a {second.model.role} as {first.files[0]} is; one is needed, so name it")
+    return found[0] if found else None
+
+
+def _has_config(transformer: Description) -> bool:
+    return transformer.path.with_name(CONFIG).is_file()
 
 
 def _if_there(file: Path) -> Path | None:

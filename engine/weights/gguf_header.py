@@ -15,7 +15,7 @@ from engine.weights.header import Header, TensorInfo
 
 VERSIONS = (2, 3)
 MAX_ENTRIES = 1 << 16  # of tensors or of metadata; the largest network in reach has 2,000 tensors
-MAX_DIMS = 4  # the format's own
+MAX_DIMS = 5  # the format's own is 4, which Wan's files pass for the convolution that embeds patches
 MAX_TRUE_DIMS = 8
 ALIGNMENT_KEY, ALIGNMENT, LEAST_ALIGNMENT = "general.alignment", 32, 8
 TRUE_SHAPE_KEY = "comfy.gguf.orig_shape."

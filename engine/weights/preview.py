@@ -5,18 +5,20 @@ the decoder uses must fit exactly, but for one freedom that TAEHV's own loader g
 is stored for more frames than it makes, the last ones count.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.errors import EngineError
 from engine.models.preview_decoder import COLOURS, PreviewDecoder, PreviewDecoderConfig, TGrow
-from engine.weights.header import Header, TensorInfo, invalid, read_header
-from engine.weights.load import OnTensor, ignore, mismatches
+from engine.weights.containers import open_checkpoint
+from engine.weights.finite import check_finite
+from engine.weights.header import Header, TensorInfo, invalid
+from engine.weights.place import OnTensor, ignore
 
 # A tensor that this kind of decoder has and no other network: whether it is the larger, "super" one.
 MARKS = {"decoder.3.conv.4.weight": False, "decoder.1.conv.3.weight": True}
@@ -24,11 +26,12 @@ OWN_NAME = "taew"  # a file called so is meant to be one of Wan's preview decode
 # The same tensors in the same shapes, made for the latents of other models: only the name tells.
 NAMES_OF_OTHERS = ("taehv", "taecvx", "taeos")
 SUFFIXES = (".safetensors", ".pth")
-# Twice the largest decoder with its encoder in float32. A .pth must be opened to be recognised; others are far larger.
+# Twice the largest decoder with its encoder in float32: what is larger, as other networks are, need not be opened.
 LARGEST_FILE_BYTES = 256 << 20
 LARGEST_SIZE = 1 << 14  # of any width; what a forged header claims must not reach torch
 ENCODER = "encoder."
-DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
+DTYPES = ("F16", "BF16", "F32", "F64")
+NAMES_SHOWN = 5  # enough to see what is wrong with a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +58,14 @@ def load_preview_decoder(
     """The decoder in `dtype`; `on_tensor` is called before each tensor. Raises MODEL_INVALID."""
     with torch.device("meta"):
         model = PreviewDecoder(file.config)
-    stored = _read_tensors(file.path)
-    _check(file.path, model, _header(stored))  # also here: the file may have changed since the job was accepted
+    checkpoint = open_checkpoint((file.path,))
+    _check(file.path, model, checkpoint.header)  # also here: the file may have changed since the job was accepted
     state: dict[str, Tensor] = {}
     for name, expected in model.state_dict().items():
         on_tensor()
-        state[name] = _channels_last(stored[name][-len(expected) :].to(device, dtype, copy=True))
+        stored = checkpoint.read(name)[-len(expected) :]
+        check_finite(name, stored, file.path)
+        state[name] = _channels_last(stored.to(device, dtype, copy=True))
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -79,7 +84,7 @@ def _candidates(folder: Path) -> list[Path]:
 def _recognised(path: Path, latent_channels: int) -> PreviewFile | None:
     is_called_so = OWN_NAME in path.name.lower()
     try:
-        header = read_header(path) if path.suffix == ".safetensors" else _header(_read_pickled(path, "meta"))
+        header = open_checkpoint((path,)).header
     except EngineError:
         if is_called_so:
             raise
@@ -123,40 +128,30 @@ def _check(path: Path, model: PreviewDecoder, header: Header) -> None:
         name = f"decoder.{index}.conv.weight"
         if isinstance(layer, TGrow) and name in used:
             used[name] = _last_rows(used[name], len(expected[name]))
-    faults = mismatches(expected, used)
-    faults += [f"{name} is {info.dtype}" for name, info in used.items() if info.dtype not in DTYPES.values()][:1]
+    faults = _mismatches(expected, used)
+    faults += [f"{name} is {info.dtype}" for name, info in used.items() if info.dtype not in DTYPES][:1]
     if faults:
         raise invalid(path, "; ".join(faults))
 
 
 def _last_rows(info: TensorInfo, rows: int) -> TensorInfo:
     stored, *others = info.shape or (0,)
-    return TensorInfo(info.dtype, (min(stored, rows), *others), info.end_byte)
+    return TensorInfo(info.dtype, (min(stored, rows), *others), info.byte_count)
 
 
-def _header(tensors: dict[str, Tensor]) -> Header:
-    named = {name: (DTYPES.get(tensor.dtype, str(tensor.dtype)), tensor.shape) for name, tensor in tensors.items()}
-    return {name: TensorInfo(dtype, tuple(shape), end_byte=0) for name, (dtype, shape) in named.items()}
+def _mismatches(expected: Mapping[str, Tensor], stored: Header) -> list[str]:
+    """What keeps the `stored` tensors from being the `expected` ones, in words; empty when nothing does."""
+    missing = [name for name in expected if name not in stored]
+    unexpected = [name for name in stored if name not in expected]
+    reshaped = [
+        f"{name} {list(stored[name].shape)} instead of {list(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in stored and stored[name].shape != tuple(tensor.shape)
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "wrong shape": reshaped}
+    return [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        return _read_pickled(path, "cpu")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            names = [name for name in stored.keys() if not name.startswith(ENCODER)]  # noqa: SIM118 - no mapping
-            return {name: stored.get_tensor(name) for name in names}
-    except (SafetensorError, OSError) as error:
-        raise invalid(path, str(error)) from error
-
-
-def _read_pickled(path: Path, device: str) -> dict[str, Tensor]:
-    """The tensors of a .pth; on "meta" their values are not read. Code in the file is refused, never run."""
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a stream that was cut or forged can fail in any of its instructions
-        raise invalid(path, f"not a plain state dict: {error}") from error
-    is_state = isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
-    if not is_state or not all(isinstance(name, str) for name in content):
-        raise invalid(path, "not a plain state dict")
-    return dict(content)
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"

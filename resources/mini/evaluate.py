@@ -24,6 +24,7 @@ from engine.canvas import Canvas
 from engine.commands import EMBEDDED_MODEL, GenerateVideo
 from engine.engine import Engine
 from engine.events import Event, JobFinished
+from engine.model_choice import WeightForm
 from engine.weights.detect import find_model
 from engine.weights.load import load_vae
 from resources.mini.judge import Verdict, judge
@@ -55,11 +56,11 @@ def read_video(file: Path) -> np.ndarray:
     return np.stack([np.frombuffer(f, np.uint8).reshape(height, width, 3) for f in frames]).astype(np.float32) / 255
 
 
-def try_prompt(model: Path, caption: Caption, seed: int) -> Trial:
-    """Generate a clip of `caption` with the model's usual settings and judge it."""
+def try_prompt(model: Path, caption: Caption, seed: int, weights: WeightForm) -> Trial:
+    """Generate a clip of `caption` with the model's usual settings and its weights in this form, and judge it."""
     events: list[Event] = []
     with tempfile.TemporaryDirectory() as folder:
-        command = GenerateVideo(str(caption), Path(folder) / "clip.mp4", model, seed=seed)
+        command = GenerateVideo(str(caption), Path(folder) / "clip.mp4", model, seed=seed, weights=weights)
         begun = time.perf_counter()
         Engine(Path(folder) / "jobs").run(command, events.append, Canvas(), CancelFlag())
         seconds = time.perf_counter() - begun
@@ -68,14 +69,14 @@ def try_prompt(model: Path, caption: Caption, seed: int) -> Trial:
         return Trial(caption, judge(read_video(command.output)), seconds)
 
 
-def held_out_trials(model: Path, prompts: int, processes: int, seed: int) -> list[Trial]:
+def held_out_trials(model: Path, prompts: int, processes: int, seed: int, weights: WeightForm) -> list[Trial]:
     """Trials of `prompts` held-out captions, several at a time, each on one thread."""
     os.environ["OMP_NUM_THREADS"] = "1"  # for the new processes; threads that wait for each other's cores crawl
     _, held_out = split_captions()
     chosen = [held_out[i] for i in np.random.default_rng(seed).permutation(len(held_out))[:prompts]]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        seeds = range(seed, seed + len(chosen))
-        return list(pool.map(try_prompt, [model] * len(chosen), chosen, seeds))
+        seeds, count = range(seed, seed + len(chosen)), len(chosen)
+        return list(pool.map(try_prompt, [model] * count, chosen, seeds, [weights] * count))
 
 
 def table(trials: list[Trial], psnr: float) -> str:
@@ -97,11 +98,13 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    forms, stored = list(WeightForm), WeightForm.STORED
+    parser.add_argument("--weights", type=WeightForm, choices=forms, default=stored, help="form of the large weights")
     parser.add_argument("--out", type=Path, default=EMBEDDED_MODEL / "evaluation")
     options = parser.parse_args()
     vae = load_vae(find_model(options.model), torch.device("cpu"), torch.float32)
     psnr = reconstruction_psnr(vae, VAE_CLIPS)
-    trials = held_out_trials(options.model, options.prompts, options.processes, options.seed)
+    trials = held_out_trials(options.model, options.prompts, options.processes, options.seed, options.weights)
     text = table(trials, psnr)
     print(text)
     options.out.with_suffix(".md").write_text(text)

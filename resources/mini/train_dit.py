@@ -140,7 +140,7 @@ def train_dit(rank: int, seconds: float, clips_folder: Path, spiece: Path, check
     """Train for `seconds`, one process of several; the averaged weights go to `checkpoint`, from which it goes on."""
     torch.manual_seed(seed)
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # plain attention in bfloat16: a third faster here
-    model, tokenizer, clips = TextToVideo(), Tokenizer(spiece), Clips.load(clips_folder)
+    model, tokenizer, clips = TextToVideo(), Tokenizer(spiece.read_bytes()), Clips.load(clips_folder)
     if checkpoint.exists():
         model.load_state_dict(torch.load(checkpoint, weights_only=True))
     generator, rng = torch.Generator().manual_seed(seed + 1000 * rank), np.random.default_rng([seed, rank])

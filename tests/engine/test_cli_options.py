@@ -1,13 +1,13 @@
 """From options to commands, and what is said of those that cannot become one."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from engine.cli import build_parser, decode_command, generate_command, main
 from engine.commands import (
+    EMBEDDED_MODEL,
     DecodeLatents,
     DecodeMode,
     DecodeSettings,
@@ -16,7 +16,9 @@ from engine.commands import (
     LatentsSpace,
     Solver,
 )
+from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.presets import defaults_of
+from engine.weights.provenance import Expert
 
 DECODE_OPTIONS = ["--decode-mode", "frame_major", "--strip-rows", "32", "--chunk-latents", "2", "--budget", "0.5GiB"]
 DECODE_SETTINGS = DecodeSettings(DecodeMode.FRAME_MAJOR, 32, 2, 2**29)
@@ -43,17 +45,9 @@ def test_every_option_of_generate_is_in_the_command(tiny_model: Path, tmp_path: 
     )  # fmt: skip
 
 
-def shaped_like_the_embedded_one(model: Path, folder: Path) -> Path:
-    """A copy of `model` whose config says the width and depth by which the preset `mini` is found."""
-    shutil.copytree(model, folder)
-    config = folder / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"dim": 192, "num_layers": 6}), "utf-8")
-    return folder
-
-
 def test_options_left_out_are_the_models_own(tiny_model: Path, tmp_path: Path) -> None:
     commands = []
-    for model in (tiny_model, shaped_like_the_embedded_one(tiny_model, tmp_path / "mini")):
+    for model in (tiny_model, EMBEDDED_MODEL):
         own = defaults_of(model)
         commands.append(generated("a star", "--model", model, "-o", tmp_path / "star.mp4"))
         assert commands[-1] == GenerateVideo(
@@ -61,6 +55,26 @@ def test_options_left_out_are_the_models_own(tiny_model: Path, tmp_path: Path) -
             own.steps, own.guidance, own.shift,
         )  # fmt: skip
     assert [(command.width, command.steps, command.shift) for command in commands] == [(832, 50, 5.0), (256, 20, 3.0)]
+
+
+def test_parts_weights_and_loras_are_in_the_command(tiny_model: Path, tmp_path: Path) -> None:
+    """A LoRA's strength and expert stand behind its name, which may hold the same mark itself."""
+    loras = [
+        argument
+        for text in ("a.safetensors", "b@home.safetensors@-0.5", "c.safetensors@low_noise", "d@0.8@high_noise")
+        for argument in ("--lora", str(tmp_path / text))
+    ]
+    vae, text_encoder = tiny_model / "Wan2.1_VAE.safetensors", tiny_model / "models_t5_umt5.safetensors"
+    parts: list[str | Path] = ["--vae", vae, "--text-encoder", text_encoder, "--tokenizer", tiny_model / "spiece.model"]
+    command = generated("a star", "--model", tiny_model, *parts, *loras, "--weights", "fp4_scaled", "-o", "star.mp4")
+    assert command.parts == ModelParts(None, vae, text_encoder, tiny_model / "spiece.model")
+    assert command.weights is WeightForm.FP4_SCALED
+    assert command.loras == (
+        LoraUse(tmp_path / "a.safetensors"),
+        LoraUse(tmp_path / "b@home.safetensors", -0.5),
+        LoraUse(tmp_path / "c.safetensors", 1.0, Expert.LOW_NOISE),
+        LoraUse(tmp_path / "d", 0.8, Expert.HIGH_NOISE),
+    )
 
 
 def test_nothing_and_zero_are_said_not_left_out(tiny_model: Path, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_hostile_metadata(tmp_path: Path, value: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ((tensor("a", (1, 1, 1, 1, 1)),), "a has 5 dimensions"),
+        ((tensor("a", (1, 1, 1, 1, 1, 1)),), "a has 6 dimensions"),
         ((text("a") + struct.pack("<I", 2**32 - 1),), "a has 4294967295 dimensions"),
         ((tensor("a", (4, 0)),), "the shape [0, 4]"),
         ((tensor("a", (2**32, 2**32)),), "the shape"),

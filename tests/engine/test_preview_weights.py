@@ -1,7 +1,8 @@
 """The preview decoder's file: found by its tensors, every value arrives, what does not fit is refused, nothing runs."""
 
-import json
+import math
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from engine.errors import EngineError, ErrorCode
 from engine.models.preview_decoder import PreviewDecoderConfig, TGrow
 from engine.weights.preview import PreviewFile, find_preview_decoder, load_preview_decoder
 from tests.engine.random_preview_decoder import CONFIGS, TINY, TINY_SUPER, random_decoder, store, with_encoder
+from tests.engine.sparse_files import write_sparse
 
 CPU = torch.device("cpu")
 CHANNELS = TINY.latent_channels
@@ -147,14 +149,32 @@ def test_a_file_that_changed_after_it_was_found_is_refused(tmp_path: Path) -> No
 
 
 def test_sizes_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    """A header may claim anything; the file is as long as it says."""
-    shapes: dict[str, list[int]] = {key: list(t.shape) for key, t in random_decoder(TINY).state_dict().items()}
-    shapes["decoder.8.weight"] = [2**40, 2**40, 3, 3]
-    header = {key: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for key, shape in shapes.items()}
-    text = json.dumps(header).encode()
-    path = tmp_path / "taew2_1.safetensors"
-    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    """A header may claim anything, if only the file is as long as it says."""
+    tensors = {key: ("F32", tuple(tensor.shape)) for key, tensor in random_decoder(TINY).state_dict().items()}
+    write_sparse(path := tmp_path / "taew2_1.safetensors", tensors | {"decoder.8.weight": ("F32", (2**15, 16, 3, 3))})
     assert "unexpected shapes" in refusal(path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_values_that_are_no_numbers_are_refused(tmp_path: Path, suffix: str) -> None:
+    tensors = with_encoder(random_decoder(TINY))
+    tensors["decoder.14.weight"].view(-1)[-1] = math.nan
+    write(tensors, tmp_path / f"taew2_1{suffix}")
+    with pytest.raises(EngineError, match=r"decoder\.14\.weight: not all"):
+        load_preview_decoder(found(tmp_path), CPU, torch.float32)
+
+
+def test_values_in_another_byte_order_are_refused(tmp_path: Path) -> None:
+    """Where torch, asked to read only the names, would end the process."""
+    path = store(random_decoder(TINY), tmp_path / "taew2_1.pth")
+    with zipfile.ZipFile(path) as source:
+        entries = {entry.filename: source.read(entry) for entry in source.infolist()}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in entries.items():
+            target.writestr(name, b"big" if name.endswith("byteorder") else content)
+    assert "byte order" in refusal(path)
+    path.rename(path.with_name("other.pth"))
+    assert find_preview_decoder(tmp_path, CHANNELS) is None
 
 
 class Hostile:
@@ -174,18 +194,27 @@ def test_code_in_a_file_is_refused_and_never_run(tmp_path: Path, legacy: bool) -
     path = tmp_path / "files" / "taew2_1.pth"
     path.parent.mkdir()
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    assert "not a plain state dict" in refusal(path)
+    assert "may run code" in refusal(path)
     path.rename(path.with_name("other.pth"))
     assert find_preview_decoder(path.parent, CHANNELS) is None
     file = PreviewFile(path.with_name("other.pth"), TINY)
-    with pytest.raises(EngineError, match="not a plain state dict"):
+    with pytest.raises(EngineError, match="may run code"):
         load_preview_decoder(file, CPU, torch.float32)
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"state_dict": {}}, {3: torch.zeros(1)}, "text"])
-def test_pickles_of_other_things_are_no_decoders(tmp_path: Path, content: object) -> None:
-    torch.save(content, tmp_path / "anything.pth")
-    assert find_preview_decoder(tmp_path, CHANNELS) is None
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ([1, 2], "it holds a list"),
+        ({"state_dict": {}}, "not a preview decoder"),
+        ({3: torch.zeros(1)}, "3 is no name"),
+        ("text", "it holds a str"),
+        ({"decoder.1.weight": 1}, "a int, not a tensor"),
+    ],
+)
+def test_pickles_of_other_things_are_no_decoders(tmp_path: Path, content: object, reason: str) -> None:
     path = tmp_path / "anything.pth"
-    assert "not a plain state dict" in refusal(path.rename(path.with_name("TAEW2_1.pth")))
+    torch.save(content, path)
+    assert find_preview_decoder(tmp_path, CHANNELS) is None
+    assert reason in refusal(path.rename(path.with_name("TAEW2_1.pth")))

@@ -9,8 +9,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from engine.errors import EngineError, ErrorCode
+from engine.model_choice import ModelParts
 from engine.models.video_vae22 import VideoVae22, VideoVae22Config
-from engine.weights.detect import find_model
+from engine.weights.detect import find_model, find_vae
 from tests.engine.tiny_model import build_tiny_model
 
 
@@ -57,6 +58,7 @@ def save_vae_22(file: Path) -> None:
 
 
 def test_a_vae_of_wan_22_takes_the_same_place(folder: Path) -> None:
+    """That it does not fit this transformer is not said here."""
     (folder / "Wan2.1_VAE.safetensors").unlink()
     save_vae_22(folder / "wan2.2_vae.safetensors")
     files = find_model(folder)
@@ -64,11 +66,9 @@ def test_a_vae_of_wan_22_takes_the_same_place(folder: Path) -> None:
     assert files.vae_config is None
 
 
-def test_vaes_of_both_kinds_are_refused(folder: Path) -> None:
-    save_vae_22(folder / "wan2.2_vae.safetensors")
-    error = failure(folder)
-    assert error.code is ErrorCode.MODEL_INVALID
-    assert error.details["file"] == str(folder / "wan2.2_vae.safetensors")
+def test_of_vaes_of_both_kinds_the_one_that_fits_is_taken(folder: Path) -> None:
+    save_vae_22(folder / "a_wan2.2_vae.safetensors")
+    assert find_model(folder).vae == (folder / "Wan2.1_VAE.safetensors",)
 
 
 def test_notes_in_a_header_are_no_tensor(folder: Path) -> None:
@@ -97,24 +97,29 @@ def test_everything_missing_is_named_at_once(tmp_path: Path, exists: bool) -> No
     assert error.code is ErrorCode.MODEL_NOT_FOUND
     assert error.details["folder"] == str(folder)
     assert error.details["missing"] == (
-        "diffusion_pytorch_model.safetensors, models_t5_umt5.safetensors, Wan2.1_VAE.safetensors, "
-        "config.json, spiece.model"
+        "diffusion_pytorch_model.safetensors, models_t5_umt5-xxl-enc-bf16.pth, google/umt5-xxl/spiece.model, "
+        "Wan2.1_VAE.pth"
     )
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "official"),
     [
-        "diffusion_pytorch_model.safetensors",
-        "models_t5_umt5.safetensors",
-        "Wan2.1_VAE.safetensors",
-        "config.json",
-        "spiece.model",
+        ("models_t5_umt5.safetensors", "models_t5_umt5-xxl-enc-bf16.pth"),
+        ("Wan2.1_VAE.safetensors", "Wan2.1_VAE.pth"),
+        ("config.json", "config.json"),
+        ("spiece.model", "google/umt5-xxl/spiece.model"),
     ],
 )
-def test_one_missing_file_is_named_alone(folder: Path, name: str) -> None:
+def test_one_missing_file_is_named_alone(folder: Path, name: str, official: str) -> None:
+    """By the name under which people find it."""
     (folder / name).unlink()
-    assert failure(folder).details["missing"] == name
+    assert failure(folder).details["missing"] == official
+
+
+def test_a_missing_transformer_is_named(folder: Path) -> None:
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    assert "diffusion_pytorch_model.safetensors" in str(failure(folder).details["missing"])
 
 
 def split(file: Path) -> list[Path]:
@@ -136,8 +141,8 @@ def test_a_missing_part_is_named(folder: Path) -> None:
     parts = split(folder / "diffusion_pytorch_model.safetensors")
     parts[1].unlink()
     error = failure(folder)
-    assert error.code is ErrorCode.MODEL_NOT_FOUND
-    assert error.details["missing"] == parts[1].name
+    assert error.code is ErrorCode.MODEL_INVALID
+    assert parts[1].name in str(error.details["reason"])
 
 
 @pytest.mark.parametrize("name", ["Wan2.1_VAE.safetensors", "spiece.model"])
@@ -168,13 +173,35 @@ def test_a_file_of_something_else_is_named(folder: Path, header: bytes) -> None:
     file = folder / "Wan2.1_VAE.safetensors"
     file.write_bytes(len(header).to_bytes(8, "little") + header)
     error = failure(folder)
-    if header == b"{}":  # a whole file without tensors: simply not the VAE
-        assert error.details["missing"] == file.name
-    else:
-        assert error.code is ErrorCode.MODEL_INVALID
-        assert error.details["file"] == str(file)
+    assert error.code is ErrorCode.MODEL_INVALID
+    assert error.details["file"] == str(file)
 
 
 def test_detection_needs_no_torch() -> None:
     code = "import sys, engine.weights.detect; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_files_are_named_one_by_one(folder: Path, tmp_path: Path) -> None:
+    """As the programs have it that keep a folder for each kind: only the transformer's own file is the model."""
+    moved = {}
+    for name in ("models_t5_umt5.safetensors", "Wan2.1_VAE.safetensors", "spiece.model"):
+        moved[name] = tmp_path / name.split(".")[0] / name
+        moved[name].parent.mkdir()
+        (folder / name).rename(moved[name])
+    transformer = folder / "diffusion_pytorch_model.safetensors"
+    with pytest.raises(EngineError, match=r"missing=Wan2\.1_VAE\.pth, models_t5_umt5.*spiece\.model"):
+        find_model(transformer)
+    text_encoder, vae, tokenizer = moved.values()
+    files = find_model(transformer, ModelParts(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer))
+    assert (files.transformer, files.vae, files.text_encoder) == ((transformer,), (vae,), (text_encoder,))
+    assert files.tokenizer == tokenizer
+    with pytest.raises(EngineError, match="not a vae"):
+        find_model(transformer, ModelParts(vae=text_encoder))
+
+
+def test_a_vae_alone_is_enough_to_decode(folder: Path) -> None:
+    vae = folder / "Wan2.1_VAE.safetensors"
+    for place in (folder, vae):
+        files = find_vae(place)
+        assert (files.vae, files.vae_config) == ((vae,), vae.with_suffix(".json"))

@@ -1,0 +1,69 @@
+"""How many bytes a network will take on the card, in each form that it can be loaded in. Pure and torch-free.
+
+Quantised are the products inside the blocks, which hold nearly everything; all other parameters stay what they are:
+norms, biases, embeddings, modulation, head, and the paths of time, text and picture.
+"""
+
+from math import prod
+
+from engine.weights.expected import Shape
+from engine.weights.families import Role
+from engine.weights.identify import Description
+from engine.weights.quantized_layers import is_quantized_layer
+from engine.weights.source import WeightSource
+
+WEIGHT = ".weight"
+BF16_BYTES, FP32_BYTES = 2, 4
+NVFP4_COLUMNS = 16  # that share a scale, and multiple of the stored rows and columns
+SCALE_TILE = (128, 4)  # rows and columns that the scales of blocks are filled up to
+FLOAT32_BEGINNINGS = ("time_", "head.", "img_emb.emb_pos", "img_emb.proj.0.", "img_emb.proj.4.")
+QUANTIZED_ROLES = (Role.TRANSFORMER, Role.TEXT_ENCODER)
+ALL_FORMS = ("bf16", "fp8_scaled", "fp4_scaled", "as_stored")
+
+
+def bytes_on_card(model: Description) -> dict[str, int]:
+    """Bytes of all parameters by form; empty for what is no network, and without forms that the role has not."""
+    if not model.sources:
+        return {}
+    forms = ALL_FORMS if model.role in QUANTIZED_ROLES else ("bf16", "as_stored")
+    return {form: sum(_bytes(model, name, form) for name in model.sources) for form in forms}
+
+
+def _bytes(model: Description, name: str, form: str) -> int:
+    source = model.sources[name]
+    if form == "as_stored":
+        return sum(_stored_bytes(model, piece) for piece in source.pieces or (source,))
+    if form != "bf16" and name.endswith(WEIGHT) and is_quantized_layer(name.removesuffix(WEIGHT)):
+        return fp8_bytes(source.shape) if form == "fp8_scaled" else fp4_bytes(source.shape)
+    return prod(source.shape) * (FP32_BYTES if _stays_float32(model, name, source) else BF16_BYTES)
+
+
+def _stored_bytes(model: Description, source: WeightSource) -> int:
+    return sum(model.header[name].byte_count for name in (source.name, *source.parts.values()))
+
+
+def fp8_bytes(shape: Shape) -> int:
+    """A weight of `shape` in eight-bit floats with a float32 scale for each row."""
+    return prod(shape) + FP32_BYTES * shape[0]
+
+
+def fp4_bytes(shape: Shape) -> int:
+    """A weight of `shape` in NVFP4, with its scales of blocks and the one of all."""
+    rows, columns = (_round_up(size, NVFP4_COLUMNS) for size in shape)
+    scales = _round_up(rows, SCALE_TILE[0]) * _round_up(columns // NVFP4_COLUMNS, SCALE_TILE[1])
+    return rows * columns // 2 + scales + FP32_BYTES
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def keeps_float32(name: str) -> bool:
+    """Whether a transformer uses the parameter called `name` in float32 whatever its dtype."""
+    return name.startswith(FLOAT32_BEGINNINGS) or "norm" in name or "modulation" in name
+
+
+def _stays_float32(model: Description, name: str, source: WeightSource) -> bool:
+    """Parameters used in float32 are worth float32 only where the file has it: wider, they would say no more."""
+    is_used_so = model.role is Role.TRANSFORMER and keeps_float32(name)
+    return is_used_so and bool(source.name) and model.header[source.name].dtype == "F32"

@@ -1,0 +1,105 @@
+"""Stored values into the parameters of a network, one at a time, in the form they are wanted in. Engine's thread."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from engine.models.quantized_linear import QuantizedLinear
+from engine.weights.dequantize import StoredTensors, read_tensors, values_of
+from engine.weights.finite import check_finite
+from engine.weights.header import invalid
+from engine.weights.quantize import quantize_weight
+from engine.weights.quantized_layers import is_quantized_layer
+from engine.weights.source import QuantFormat, WeightSource
+from engine.weights.whole import OpenedNetwork
+
+OnTensor = Callable[[], None]
+WEIGHT = ".weight"
+
+
+def ignore() -> None:
+    """For callers that do not want to stop in the middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the values of a checkpoint go, in which dtype each, and what is called before each.
+
+    quantize: the form that large layers are brought into, None to leave them as they are stored.
+    """
+
+    device: torch.device
+    dtype_of: Callable[[str], torch.dtype]
+    on_tensor: OnTensor
+    quantize: QuantFormat | None = None
+
+
+def give_weights(model: nn.Module, opened: OpenedNetwork, target: Target) -> None:
+    """Every parameter of `model`, which has no memory yet, its value; tensors that it has no use for are not read.
+
+    Linear layers whose weights are stored quantised, or are to be, become `QuantizedLinear`. On a CPU, values that
+    need no conversion stay in their file. Raises MODEL_INVALID, and what `target.on_tensor` raises.
+    """
+    reader = _Reader(opened, target)
+    sources = opened.description.sources
+    linear = {f"{path}{WEIGHT}": path for path, layer in model.named_modules() if type(layer) is nn.Linear}
+    quantized = {name: path for name, path in linear.items() if reader.is_held_quantized(name, sources[name])}
+    state = {name: reader.values(name, sources[name]) for name in model.state_dict() if name not in quantized}
+    model.load_state_dict(state, strict=not quantized, assign=True)
+    for name, path in quantized.items():
+        layer = QuantizedLinear(reader.quantized(name, sources[name]), state.get(f"{path}.bias"))
+        model.set_submodule(path, layer, strict=True)
+    model.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads parameters of a checkpoint in the form in which they go to `target`."""
+
+    opened: OpenedNetwork
+    target: Target
+
+    def is_held_quantized(self, name: str, source: WeightSource) -> bool:
+        """Whether the weight of a linear layer is held in a quantised form."""
+        return self._is_made_smaller(name) or (source.quantization is not None and not source.pieces)
+
+    def _is_made_smaller(self, name: str) -> bool:
+        return self.target.quantize is not None and is_quantized_layer(name.removesuffix(WEIGHT))
+
+    def values(self, name: str, source: WeightSource) -> Tensor:
+        """The values in the dtype of the target, on its device."""
+        self.target.on_tensor()
+        return self._values(name, source).to(self.target.device)
+
+    def quantized(self, name: str, source: WeightSource) -> StoredTensors:
+        """The stored tensors of a weight, or those that it is made into, on the device of the target."""
+        self.target.on_tensor()
+        to, device = self.target.quantize, self.target.device
+        if to is None or source.quantization is to or not self._is_made_smaller(name):
+            with self._faults():
+                stored = read_tensors(source, self._read, self.opened.checkpoint.header)
+            parts = {part: tensor.to(device) for part, tensor in stored.parts.items()}
+            return replace(stored, data=stored.data.to(device), parts=parts)
+        values = self._values(name, source).to(device)
+        with self._faults():
+            return quantize_weight(values, to)
+
+    def _values(self, name: str, source: WeightSource) -> Tensor:
+        with self._faults():
+            return values_of(source, self._read, self.opened.checkpoint.header, self.target.dtype_of(name))
+
+    def _read(self, stored_name: str) -> Tensor:
+        tensor = self.opened.checkpoint.read(stored_name)
+        check_finite(stored_name, tensor, self.opened.checkpoint.files[0])
+        return tensor
+
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Stored tensors that do not fit together become MODEL_INVALID."""
+        try:
+            yield
+        except ValueError as error:
+            raise invalid(self.opened.checkpoint.files[0], str(error)) from error
