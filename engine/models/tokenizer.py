@@ -1,10 +1,11 @@
 """Prompts to umT5 token ids: official cleaning, then the checkpoint's own SentencePiece model."""
 
 import html
-from pathlib import Path
 
 import ftfy
 from sentencepiece import SentencePieceProcessor
+
+from engine.models.sentencepiece_model import END_OF_SENTENCE
 
 
 def clean_prompt(text: str) -> str:
@@ -16,9 +17,12 @@ def clean_prompt(text: str) -> str:
 class Tokenizer:
     """A SentencePiece model with the end-of-sentence mark that T5 expects."""
 
-    def __init__(self, spiece_path: Path) -> None:
-        """Raises OSError or RuntimeError when `spiece_path` is no SentencePiece model."""
-        self._pieces = SentencePieceProcessor(model_file=str(spiece_path))
+    def __init__(self, model: bytes) -> None:
+        """Takes a serialized SentencePiece model. Raises RuntimeError when it is none, ValueError without `</s>`."""
+        self._pieces = SentencePieceProcessor()
+        self._pieces.LoadFromSerializedProto(model)
+        if self._pieces.eos_id() < 0:
+            raise ValueError(f"its tokenizer has no {END_OF_SENTENCE}")
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ from engine.weights.expected import Shape
 from engine.weights.families import Role
 from engine.weights.identify import Description
 from engine.weights.quantized_layers import is_quantized_layer
-from engine.weights.source import WeightSource
+from engine.weights.source import QuantFormat, WeightSource
 
 WEIGHT = ".weight"
 BF16_BYTES, FP32_BYTES = 2, 4
@@ -18,6 +18,7 @@ NVFP4_COLUMNS = 16  # that share a scale, and multiple of the stored rows and co
 SCALE_TILE = (128, 4)  # rows and columns that the scales of blocks are filled up to
 FLOAT32_BEGINNINGS = ("time_", "head.", "img_emb.emb_pos", "img_emb.proj.0.", "img_emb.proj.4.")
 QUANTIZED_ROLES = (Role.TRANSFORMER, Role.TEXT_ENCODER)
+QUANTIZED_FORMS = {"fp8_scaled": QuantFormat.FP8_E4M3, "fp4_scaled": QuantFormat.NVFP4}
 ALL_FORMS = ("bf16", "fp8_scaled", "fp4_scaled", "as_stored")
 
 
@@ -33,8 +34,9 @@ def _bytes(model: Description, name: str, form: str) -> int:
     source = model.sources[name]
     if form == "as_stored":
         return sum(_stored_bytes(model, piece) for piece in source.pieces or (source,))
-    if form != "bf16" and name.endswith(WEIGHT) and is_quantized_layer(name.removesuffix(WEIGHT)):
-        return fp8_bytes(source.shape) if form == "fp8_scaled" else fp4_bytes(source.shape)
+    to = QUANTIZED_FORMS.get(form)
+    if to is not None and name.endswith(WEIGHT) and is_quantized_layer(name.removesuffix(WEIGHT), to):
+        return fp8_bytes(source.shape) if to is QuantFormat.FP8_E4M3 else fp4_bytes(source.shape)
     return prod(source.shape) * (FP32_BYTES if _stays_float32(model, name, source) else BF16_BYTES)
 
 

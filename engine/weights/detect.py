@@ -139,13 +139,17 @@ class _Shelf:
         """The file with the tokenizer. Raises MODEL_INVALID for several of one kind."""
         if self.named_tokenizer is not None:
             return self.named_tokenizer
-        for name in TOKENIZER_FILES if self.searched else ():
-            files = sorted(self.folder.rglob(name))
-            if len(files) > 1:
-                raise invalid(files[1], f"the same as {files[0]}; one is needed")
-            if files:
-                return files[0]
-        return text_encoder.files[0] if text_encoder is not None and text_encoder.has_tokenizer else None
+        spiece, other = (self._single(name) for name in TOKENIZER_FILES)
+        if spiece is not None:
+            return spiece
+        # One inside the encoder is surely its own; one in JSON may be that of another network.
+        return text_encoder.files[0] if text_encoder is not None and text_encoder.has_tokenizer else other
+
+    def _single(self, name: str) -> Path | None:
+        files = sorted(self.folder.rglob(name)) if self.searched else []
+        if len(files) > 1:
+            raise invalid(files[1], f"the same as {files[0]}; one is needed")
+        return files[0] if files else None
 
     def lacks(self, missing: tuple[str, ...]) -> EngineError:
         """The failure for what is missing: a file that is there and damaged says more than a name that is not."""

@@ -25,6 +25,7 @@ from engine.weights.tokenizer_source import read_sentencepiece
 from engine.weights.transformer_config import transformer_config
 from engine.weights.whole import describe, open_network
 
+ISLAND_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}  # wider, the values would say no more
 QUANTIZED_FORMS = {WeightForm.FP8_SCALED: QuantFormat.FP8_E4M3, WeightForm.FP4_SCALED: QuantFormat.NVFP4}
 
 
@@ -53,17 +54,22 @@ def load_transformer(
     form: WeightForm = WeightForm.STORED,
     loras: Sequence[LoraUse] = (),
 ) -> WanTransformer:
-    """The transformer, its products in `dtype` and its float32 islands in float32. Raises MODEL_INVALID.
+    """The transformer, its products in `dtype`. Raises MODEL_INVALID.
 
-    Layers that are stored quantised stay so, all large ones are brought into `form` if it says so, and `loras` are
-    put on top. Here and below `on_tensor` is called before each tensor; what it raises leaves the call.
+    What it computes in float32 is kept as it is stored, and widened when it is used. Layers that are stored quantised
+    stay so, all large ones are brought into `form` if it says so, and `loras` are put on top. Here and below
+    `on_tensor` is called before each tensor; what it raises leaves the call.
     """
     with torch.device("meta"):
         model = WanTransformer(transformer_config(files))
     opened = open_network(files.transformer, Role.TRANSFORMER)
     changes = open_loras(loras, shapes_of(opened.description), lambda path: open_checkpoint(parts_of(path)))
-    to = QUANTIZED_FORMS.get(form)
-    give_weights(model, opened, Target(device, lambda n: torch.float32 if keeps_float32(n) else dtype, on_tensor, to))
+    header, sources = opened.checkpoint.header, opened.description.sources
+
+    def dtype_of(name: str) -> torch.dtype:
+        return ISLAND_DTYPES.get(header[sources[name].name].dtype, torch.float32) if keeps_float32(name) else dtype
+
+    give_weights(model, opened, Target(device, dtype_of, on_tensor, QUANTIZED_FORMS.get(form)))
     apply_loras(model, changes, dtype, on_tensor)
     return model
 

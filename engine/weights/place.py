@@ -67,7 +67,8 @@ class _Reader:
         return self._is_made_smaller(name) or (source.quantization is not None and not source.pieces)
 
     def _is_made_smaller(self, name: str) -> bool:
-        return self.target.quantize is not None and is_quantized_layer(name.removesuffix(WEIGHT))
+        to = self.target.quantize
+        return to is not None and is_quantized_layer(name.removesuffix(WEIGHT), to)
 
     def values(self, name: str, source: WeightSource) -> Tensor:
         """The values in the dtype of the target, on its device."""

@@ -60,7 +60,7 @@ def quantize_file(
     Takes about four times the largest layer in host memory, besides what the system maps. `output` is whole or not
     there. Raises MODEL_INVALID and OUTPUT_NOT_WRITABLE.
     """
-    layers = [name.removesuffix(WEIGHT) for name, source in sources.items() if _is_quantized(name, source)]
+    layers = [name.removesuffix(WEIGHT) for name, source in sources.items() if _is_quantized(name, source, to)]
     if not layers:
         raise invalid(checkpoint.files[0], "it has no layers that could be made smaller")
     work = Work(checkpoint, to, device or torch.device("cpu"))
@@ -77,8 +77,8 @@ def quantize_file(
     put_in_place(part, output)
 
 
-def _is_quantized(name: str, source: WeightSource) -> bool:
-    return name.endswith(WEIGHT) and is_quantized_layer(name.removesuffix(WEIGHT)) and len(source.shape) == 2
+def _is_quantized(name: str, source: WeightSource, to: QuantFormat) -> bool:
+    return name.endswith(WEIGHT) and is_quantized_layer(name.removesuffix(WEIGHT), to) and len(source.shape) == 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Work:
 
     def step(self, name: str, source: WeightSource) -> Step:
         """The tensors that the parameter `name` becomes."""
-        if _is_quantized(name, source):
+        if _is_quantized(name, source, self.to):
             infos = _quantized_infos(name.removesuffix(WEIGHT), source.shape, self.to)
             return Step(infos, lambda: self._quantized(source))
         dtype = self._kept_dtype(name, source)

@@ -12,7 +12,7 @@ from engine.weights.source import QuantFormat
 def quantize_network(network: nn.Module, to: QuantFormat) -> None:
     """Put a `QuantizedLinear` in the place of each linear layer that quantising stores smaller."""
     names = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    for name in filter(is_quantized_layer, names):
+    for name in (name for name in names if is_quantized_layer(name, to)):
         layer = network.get_submodule(name)
         bias = layer.bias if isinstance(layer.bias, nn.Parameter) else None
         stored = quantize_weight(layer.get_parameter("weight").detach(), to)

@@ -157,7 +157,9 @@ def test_only_the_large_products_are_quantised() -> None:
         "xblocks.0.ffn.0",
     ]
     no += ["visual.transformer.0.attn.to_qkv", "decoder.middle.1.to_qkv", "blocks.0.audio_cross_attn.proj"]
-    assert [name for name in yes + no if is_quantized_layer(name)] == yes
+    assert [name for name in yes + no if is_quantized_layer(name, QuantFormat.NVFP4)] == yes
+    eight_bits = [name for name in yes + no if is_quantized_layer(name, QuantFormat.FP8_E4M3)]
+    assert eight_bits == [*yes, "text_embedding.0"]
 
 
 def test_how_many_layers_of_the_real_networks_are_quantised() -> None:
@@ -165,9 +167,8 @@ def test_how_many_layers_of_the_real_networks_are_quantised() -> None:
         networks = [WanTransformer(TransformerConfig()), TextEncoder(TextEncoderConfig())]
     linear = [[name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)] for net in networks]
     # ComfyUI's file of the text encoder has as many scales.
-    assert [sum(map(is_quantized_layer, names)) for names in linear] == [30 * 10, 168]
+    chosen = [[name for name in names if is_quantized_layer(name, QuantFormat.NVFP4)] for names in linear]
+    assert [len(names) for names in chosen] == [30 * 10, 168]
     parameters = sum(p.numel() for p in networks[0].parameters())
-    quantised = sum(
-        networks[0].get_submodule(n).get_parameter("weight").numel() for n in linear[0] if is_quantized_layer(n)
-    )
+    quantised = sum(networks[0].get_submodule(n).get_parameter("weight").numel() for n in chosen[0])
     assert quantised / parameters > 0.97

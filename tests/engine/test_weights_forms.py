@@ -149,8 +149,7 @@ def test_every_form_of_the_large_model_fits_where_it_is_promised_to() -> None:
     card = bytes_on_card(found)
     assert card["bf16"] == card["as_stored"] == 2 * content("wan2.1_t2v_14B")["parameter_count"]
     assert card["fp4_scaled"] <= 8.4e9
-    assert card["fp8_scaled"] <= 14.5 * 2**30
-    assert round(card["fp8_scaled"] / 1e9, 1) == 14.5
+    assert card["fp8_scaled"] <= 14.5e9
 
 
 def test_a_file_on_disk_reads_as_its_header_says(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from engine.models.quantized_linear import QuantizedLinear
 from engine.weights.detect import find_model
 from engine.weights.load import load_text_encoder, load_transformer, load_vae
 from engine.weights.quantized_layers import is_quantized_layer
+from engine.weights.source import QuantFormat
 from tests.engine.job_run import Run, tiny_command
 from tests.engine.tiny_model import TRANSFORMER, build_tiny_model
 from tests.parity.official import RENAMES, rename
@@ -58,7 +59,7 @@ def renamed_to(table: str) -> Callable[[Path], None]:
 def as_gguf(file: Path, kind: GGMLQuantizationType | None = None) -> None:
     writer = GGUFWriter(file.with_suffix(".gguf"), "wan")
     for name, tensor in load_file(file).items():
-        if kind is not None and is_quantized_layer(name.removesuffix(".weight")):
+        if kind is not None and is_quantized_layer(name.removesuffix(".weight"), QuantFormat.NVFP4):
             writer.add_tensor(name, quants.quantize(tensor.numpy(), kind), raw_dtype=kind)
         else:
             writer.add_tensor(name, tensor.numpy())
@@ -105,7 +106,7 @@ def scaled_fp8(file: Path) -> None:
     state: State = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)}
     for name, tensor in load_file(file).items():
         layer = name.removesuffix(".weight")
-        if is_quantized_layer(layer) and name != layer:
+        if is_quantized_layer(layer, QuantFormat.NVFP4) and name != layer:
             scale = tensor.abs().max() / 448
             state[name] = (tensor / scale).to(torch.float8_e4m3fn)
             state[f"{layer}.scale_weight"] = scale
@@ -133,15 +134,16 @@ QUANTIZED = [
 ]
 
 
-@pytest.mark.parametrize(("_", "change", "limit"), QUANTIZED, ids=[case[0] for case in QUANTIZED])
+@pytest.mark.parametrize(("name", "change", "limit"), QUANTIZED, ids=[case[0] for case in QUANTIZED])
 def test_a_job_runs_on_quantised_weights_as_they_are_stored(
-    model: Path, tmp_path: Path, _: str, change: Callable[[Path], None], limit: float
+    model: Path, tmp_path: Path, name: str, change: Callable[[Path], None], limit: float
 ) -> None:
     inputs = torch.randn(1, 8, 3, 6, 8), torch.tensor([700.0]), torch.randn(1, 16, 32)
     exact = load_transformer(find_model(model), CPU, torch.float32)(*inputs)
     change(model / TRANSFORMER_FILE)
     transformer = load_transformer(find_model(model), CPU, torch.float32)
-    assert sum(isinstance(layer, QuantizedLinear) for layer in transformer.modules()) == 2 * 10
+    text_embedding = 2 if name == "our fp8" else 0
+    assert sum(isinstance(layer, QuantizedLinear) for layer in transformer.modules()) == 2 * 10 + text_embedding
     assert 0 < (transformer(*inputs) - exact).norm() / exact.norm() <= limit
     assert isinstance(Run(tiny_command(model, tmp_path), tmp_path / "jobs")(), JobFinished)
 
