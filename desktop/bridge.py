@@ -20,6 +20,7 @@ from engine.events import (
     StageFinished,
     StageProgressed,
     StageStarted,
+    WeightsRead,
 )
 
 
@@ -33,6 +34,7 @@ class EngineBridge(QObject):
     job_started = Signal(object)  # JobStarted
     stage_started = Signal(object)  # StageStarted
     stage_progressed = Signal(object)  # StageProgressed
+    weights_read = Signal(object)  # WeightsRead
     stage_finished = Signal(object)  # StageFinished
     decode_planned = Signal(object)  # DecodePlanned
     decode_recut = Signal(object)  # DecodeRecut
@@ -82,6 +84,8 @@ class EngineBridge(QObject):
                 self.stage_started.emit(event)
             case StageProgressed():
                 self.stage_progressed.emit(event)
+            case WeightsRead():
+                self.weights_read.emit(event)
             case StageFinished():
                 self.stage_finished.emit(event)
             case DecodePlanned():

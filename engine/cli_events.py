@@ -25,6 +25,7 @@ from engine.events import (
     StageFinished,
     StageProgressed,
     StageStarted,
+    WeightsRead,
 )
 
 BAR_WIDTH = 24
@@ -93,6 +94,8 @@ class ProgressLine:
                 self._draw(STAGE_WORDS[stage])
             case StageProgressed(stage=stage, done=done, total=total):
                 self._draw(self._bar(stage, done, total))
+            case WeightsRead(stage=stage, done_bytes=done, total_bytes=total):
+                self._draw(f"{STAGE_WORDS[stage]:<20} reading {said_bytes(done)} of {said_bytes(total)}")
             case StageFinished(stage=stage, seconds=seconds, peak_bytes=peak):
                 self._print(f"{STAGE_WORDS[stage]:<20} {said_time(seconds):>6}   peak {said_bytes(peak)}")
             case DecodePlanned(plan=plan):

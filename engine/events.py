@@ -95,6 +95,15 @@ class StageProgressed:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsRead:
+    """A network of the stage is on its way from its files: `done_bytes` of `total_bytes`. Told a few times a second."""
+
+    stage: Stage
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class StageFinished:
     """`peak_bytes` is the device allocator's own maximum, or on a CPU the peak of the process."""
 
@@ -140,6 +149,7 @@ Event = (
     JobStarted
     | StageStarted
     | StageProgressed
+    | WeightsRead
     | StageFinished
     | DecodePlanned
     | DecodeRecut

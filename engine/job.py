@@ -1,5 +1,7 @@
 """The state of the job that runs: who listens, where it computes, what is already safe on disk. Engine thread."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,11 @@ from torch import Tensor
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
 from engine.device import Device
-from engine.events import Event
+from engine.events import Event, Stage, WeightsRead
 from engine.preview import Preview, preview_pictures
 from engine.stages import Stages
+
+TELL_SECONDS = 0.2  # between two events about bytes that were read
 
 
 @dataclass(slots=True)
@@ -36,6 +40,20 @@ class Job:
         if self.device.torch_device.type == "cuda":
             torch.cuda.current_stream(self.device.torch_device).synchronize()
         self.cancel.raise_if_set()
+
+    def reading(self, stage: Stage) -> Callable[[int, int], None]:
+        """What loading a network of `stage` calls with bytes read and bytes in all; raises `Cancelled` if asked to."""
+        told = -math.inf
+
+        def read(done: int, total: int) -> None:
+            nonlocal told
+            self.cancel.raise_if_set()
+            now = time.monotonic()
+            if total and (now - told >= TELL_SECONDS or done == total):
+                told = now
+                self.emit(WeightsRead(stage, done, total))
+
+        return read
 
     def show_preview(self, latents: Tensor, preview: Preview | None) -> None:
         """Put a picture of every latent frame of `latents` [1, z, T, h, w] on the canvas, each as soon as it is there.

@@ -176,7 +176,7 @@ def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
     config = text_encoder_config(model.files)
     with job.stages.run(Stage.LOAD, text_encoder_bytes(config, dtype)):
         tokenizer = load_tokenizer(model.files)
-        encoder = load_text_encoder(model.files, device, dtype, job.cancel.raise_if_set)
+        encoder = load_text_encoder(model.files, device, dtype, job.reading(Stage.LOAD))
     with job.stages.run(Stage.TEXT, encoding_bytes(config, model.transformer.text_len, dtype)):
         texts = encode_prompts(job, command, tokenizer, encoder, model.transformer.text_len)
     job.cancel.raise_if_set()
@@ -195,7 +195,7 @@ def sample_latents(
         peak += preview_stage_bytes(painter.config, clip.latent_size, job.device)
     with job.stages.run(Stage.SAMPLE, peak) as progress:
         transformer = load_transformer(
-            model.files, device, dtype, job.cancel.raise_if_set, form=command.weights, loras=command.loras
+            model.files, device, dtype, job.reading(Stage.SAMPLE), form=command.weights, loras=command.loras
         )
         if painter is not None:
             preview = load_preview_decoder(painter, device, dtype, job.cancel.raise_if_set)

@@ -38,7 +38,7 @@ def decode(
     """
     device, dtype = job.device.torch_device, job.device.vae_dtype
     with job.stages.run(Stage.DECODE, plan.predicted_peak_bytes, plan.budget_bytes) as progress:
-        vae = load_vae(decoder.files, device, dtype, job.cancel.raise_if_set)
+        vae = load_vae(decoder.files, device, dtype, job.reading(Stage.DECODE))
         done = RowsDone(plan.blocks, plan.height * len(store.pixels), progress)
         copies = HostCopies(device)
         for block in blocks_of(job, vae, latents, plan, folder):

@@ -21,6 +21,7 @@ from engine.events import (
     StageFinished,
     StageProgressed,
     StageStarted,
+    WeightsRead,
 )
 
 
@@ -72,6 +73,7 @@ class JobState(QObject):
         self.stages: dict[Stage, StageProgress] = {}
         self.stage: Stage | None = None
         self.plan: DecodePlanned | None = None
+        self.reading: WeightsRead | None = None  # while a network is on its way from its files
         self.recut_rows: int | None = None  # rows of a strip since memory ran out while decoding
         self.latents: Path | None = None
         self.finished: JobFinished | None = None
@@ -102,7 +104,7 @@ class JobState(QObject):
         """A job was handed to the engine."""
         self.command = command
         self.started = self.stage = self.plan = self.latents = self.finished = self.failure = None
-        self.recut_rows = None
+        self.recut_rows = self.reading = None
         self.stages = {}
         self._enter(Phase.WAITING)
 
@@ -132,6 +134,11 @@ class JobState(QObject):
         progress = self._of(event.stage)
         progress.done, progress.total = event.done, event.total
         self._time_left.progress(time.monotonic(), event.done, event.total)
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def read_weights(self, event: WeightsRead) -> None:
+        self.reading = event if event.done_bytes < event.total_bytes else None
         self.progress_changed.emit()
 
     @Slot(object)

@@ -107,7 +107,11 @@ class ProgressStrip(QWidget):
         stage = self._job.stage
         if stage is None:
             return self.tr("Starting…"), ""
-        progress = self._job.stages[stage]
+        progress, reading = self._job.stages[stage], self._job.reading
+        if reading is not None:
+            return stage_name(stage), self.tr("reading {done} of {total}").format(
+                done=byte_text(reading.done_bytes), total=byte_text(reading.total_bytes)
+            )
         return stage_name(stage), stage_unit(stage, progress.done, progress.total) if progress.total else ""
 
     def _outcome(self) -> str:

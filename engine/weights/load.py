@@ -1,6 +1,7 @@
 """The networks of a model with their weights: built without memory, then given the stored values. Engine's thread."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from engine.weights.detect import ModelFiles, VaeFiles
 from engine.weights.families import Role
 from engine.weights.header import invalid, said
 from engine.weights.lora.apply import apply_loras, open_loras
-from engine.weights.place import OnTensor, Target, give_weights, ignore
+from engine.weights.place import OnRead, Target, give_weights, ignore
 from engine.weights.source import QuantFormat
 from engine.weights.stored_header import parts_of
 from engine.weights.tokenizer_source import read_sentencepiece
@@ -49,7 +50,7 @@ def load_transformer(
     files: ModelFiles,
     device: torch.device,
     dtype: torch.dtype,
-    on_tensor: OnTensor = ignore,
+    on_read: OnRead = ignore,
     *,
     form: WeightForm = WeightForm.STORED,
     loras: Sequence[LoraUse] = (),
@@ -58,7 +59,7 @@ def load_transformer(
 
     What it computes in float32 is kept as it is stored, and widened when it is used. Layers that are stored quantised
     stay so, all large ones are brought into `form` if it says so, and `loras` are put on top. Here and below
-    `on_tensor` is called before each tensor; what it raises leaves the call.
+    `on_read` is told before each tensor, and at the end, how many bytes were read; what it raises leaves the call.
     """
     with torch.device("meta"):
         model = WanTransformer(transformer_config(files))
@@ -69,37 +70,37 @@ def load_transformer(
     def dtype_of(name: str) -> torch.dtype:
         return ISLAND_DTYPES.get(header[sources[name].name].dtype, torch.float32) if keeps_float32(name) else dtype
 
-    give_weights(model, opened, Target(device, dtype_of, on_tensor, QUANTIZED_FORMS.get(form)))
-    apply_loras(model, changes, dtype, on_tensor)
+    give_weights(model, opened, Target(device, dtype_of, on_read, QUANTIZED_FORMS.get(form)))
+    apply_loras(model, changes, dtype, partial(on_read, 0, 0))
     return model
 
 
 def load_text_encoder(
-    files: ModelFiles, device: torch.device, dtype: torch.dtype, on_tensor: OnTensor = ignore
+    files: ModelFiles, device: torch.device, dtype: torch.dtype, on_read: OnRead = ignore
 ) -> TextEncoder:
     """The text encoder in `dtype`; layers that are stored quantised stay so. Raises MODEL_INVALID."""
     with torch.device("meta"):
         model = TextEncoder(text_encoder_config(files))
     opened = open_network(files.text_encoder, Role.TEXT_ENCODER)
-    give_weights(model, opened, Target(device, lambda _: dtype, on_tensor))
+    give_weights(model, opened, Target(device, lambda _: dtype, on_read))
     return model
 
 
 def load_image_encoder(
-    files: tuple[Path, ...], device: torch.device, dtype: torch.dtype, on_tensor: OnTensor = ignore
+    files: tuple[Path, ...], device: torch.device, dtype: torch.dtype, on_read: OnRead = ignore
 ) -> ImageEncoder:
     """The half of CLIP that sees, in `dtype`. Raises MODEL_INVALID."""
     with torch.device("meta"):
         model = ImageEncoder(image_encoder_config(files))
-    give_weights(model, open_network(files, Role.IMAGE_ENCODER), Target(device, lambda _: dtype, on_tensor))
+    give_weights(model, open_network(files, Role.IMAGE_ENCODER), Target(device, lambda _: dtype, on_read))
     return model
 
 
-def load_vae(files: VaeFiles, device: torch.device, dtype: torch.dtype, on_tensor: OnTensor = ignore) -> VideoVae:
+def load_vae(files: VaeFiles, device: torch.device, dtype: torch.dtype, on_read: OnRead = ignore) -> VideoVae:
     """The VAE of either kind in `dtype`. Raises MODEL_INVALID."""
     with torch.device("meta"):
         model = vae_of(vae_config(files))
-    give_weights(model, open_network(files.vae, Role.VAE), Target(device, lambda _: dtype, on_tensor))
+    give_weights(model, open_network(files.vae, Role.VAE), Target(device, lambda _: dtype, on_read))
     return model
 
 

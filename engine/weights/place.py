@@ -17,23 +17,24 @@ from engine.weights.source import QuantFormat, WeightSource
 from engine.weights.whole import OpenedNetwork
 
 OnTensor = Callable[[], None]
+OnRead = Callable[[int, int], None]  # bytes that were read so far, of how many
 WEIGHT = ".weight"
 
 
-def ignore() -> None:
-    """For callers that do not want to stop in the middle."""
+def ignore(*_: int) -> None:
+    """For callers that do not want to stop in the middle, nor to know how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the values of a checkpoint go, in which dtype each, and what is called before each.
+    """Where the values of a checkpoint go, in which dtype each, and what is called before each and at the end.
 
     quantize: the form that large layers are brought into, None to leave them as they are stored.
     """
 
     device: torch.device
     dtype_of: Callable[[str], torch.dtype]
-    on_tensor: OnTensor
+    on_read: OnRead
     quantize: QuantFormat | None = None
 
 
@@ -41,18 +42,33 @@ def give_weights(model: nn.Module, opened: OpenedNetwork, target: Target) -> Non
     """Every parameter of `model`, which has no memory yet, its value; tensors that it has no use for are not read.
 
     Linear layers whose weights are stored quantised, or are to be, become `QuantizedLinear`. On a CPU, values that
-    need no conversion stay in their file. Raises MODEL_INVALID, and what `target.on_tensor` raises.
+    need no conversion stay in their file. Raises MODEL_INVALID, and what `target.on_read` raises.
     """
-    reader = _Reader(opened, target)
-    sources = opened.description.sources
+    sources = {name: opened.description.sources[name] for name in model.state_dict()}
+    reader = _Reader(opened, target, _Count(target.on_read, sum(map(opened.byte_count, sources.values()))))
     linear = {f"{path}{WEIGHT}": path for path, layer in model.named_modules() if type(layer) is nn.Linear}
     quantized = {name: path for name, path in linear.items() if reader.is_held_quantized(name, sources[name])}
-    state = {name: reader.values(name, sources[name]) for name in model.state_dict() if name not in quantized}
+    state = {name: reader.values(name, source) for name, source in sources.items() if name not in quantized}
     model.load_state_dict(state, strict=not quantized, assign=True)
     for name, path in quantized.items():
         layer = QuantizedLinear(reader.quantized(name, sources[name]), state.get(f"{path}.bias"))
         model.set_submodule(path, layer, strict=True)
     model.eval().requires_grad_(False)
+    reader.count.add(0)
+
+
+@dataclass(slots=True)
+class _Count:
+    """Tells how many bytes were read."""
+
+    on_read: OnRead
+    total: int
+    done: int = 0
+
+    def add(self, count: int) -> None:
+        """So many are next."""
+        self.on_read(self.done, self.total)
+        self.done += count
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +77,7 @@ class _Reader:
 
     opened: OpenedNetwork
     target: Target
+    count: _Count
 
     def is_held_quantized(self, name: str, source: WeightSource) -> bool:
         """Whether the weight of a linear layer is held in a quantised form."""
@@ -72,12 +89,12 @@ class _Reader:
 
     def values(self, name: str, source: WeightSource) -> Tensor:
         """The values in the dtype of the target, on its device."""
-        self.target.on_tensor()
+        self.count.add(self.opened.byte_count(source))
         return self._values(name, source).to(self.target.device)
 
     def quantized(self, name: str, source: WeightSource) -> StoredTensors:
         """The stored tensors of a weight, or those that it is made into, on the device of the target."""
-        self.target.on_tensor()
+        self.count.add(self.opened.byte_count(source))
         to, device = self.target.quantize, self.target.device
         if to is None or source.quantization is to or not self._is_made_smaller(name):
             with self._faults():

@@ -9,6 +9,7 @@ from engine.weights.families import Role
 from engine.weights.header import invalid
 from engine.weights.identify import Description, identify
 from engine.weights.inspect import inspect_files
+from engine.weights.source import WeightSource
 
 # Enough names to see what is wrong with a file; a file of another network would list a thousand.
 NAMES_SHOWN = 5
@@ -20,6 +21,12 @@ class OpenedNetwork:
 
     checkpoint: Checkpoint
     description: Description
+
+    def byte_count(self, source: WeightSource) -> int:
+        """Stored bytes of one parameter."""
+        pieces = source.pieces or (source,)
+        names = (name for piece in pieces for name in (piece.name, *piece.parts.values()))
+        return sum(self.checkpoint.header[name].byte_count for name in names)
 
 
 def describe(files: tuple[Path, ...], role: Role) -> Description:

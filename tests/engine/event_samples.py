@@ -17,6 +17,7 @@ from engine.events import (
     StageFinished,
     StageProgressed,
     StageStarted,
+    WeightsRead,
 )
 
 LATENTS = Path("/l/latents.safetensors")
@@ -28,6 +29,7 @@ EVENTS: tuple[Event, ...] = (
     DecodePlanned(STRIPS, None, untiled=WHOLE, reference=TILES),
     DecodeRecut(16),
     StageStarted(Stage.SAMPLE, 2**20),
+    WeightsRead(Stage.SAMPLE, 3 * 2**30, 14 * 2**30),
     StageProgressed(Stage.SAMPLE, 1, 20),
     StageFinished(Stage.SAMPLE, 1.5, 3 * 2**30),
     LatentsSaved(LATENTS),

@@ -23,6 +23,7 @@ from engine.events import (
     StageFinished,
     StageProgressed,
     StageStarted,
+    WeightsRead,
 )
 from engine.models.transformer import WanTransformer
 from engine.models.video_vae import VideoVae
@@ -65,7 +66,7 @@ def test_prompt_to_mp4(command: GenerateVideo, tmp_path: Path) -> None:
 def test_events_tell_the_story_in_order(command: GenerateVideo, tmp_path: Path) -> None:
     run = Run(command, tmp_path / "jobs")
     end = run()
-    kinds = [type(event) for event in run.events if not isinstance(event, StageProgressed)]
+    kinds = [type(event) for event in run.events if not isinstance(event, StageProgressed | WeightsRead)]
     stage = [StageStarted, StageFinished]
     assert kinds == [JobStarted, DecodePlanned, *stage * 3, LatentsSaved, *stage * 2, JobFinished]
     started = run.events[0]
@@ -80,6 +81,9 @@ def test_events_tell_the_story_in_order(command: GenerateVideo, tmp_path: Path) 
         counts = [(e.done, e.total) for e in run.events if isinstance(e, StageProgressed) and e.stage is name]
         assert [done for done, _ in counts] == sorted({done for done, _ in counts})
         assert counts[-1][0] == counts[-1][1]
+    for name in (Stage.LOAD, Stage.SAMPLE, Stage.DECODE):  # each reads one network
+        read = [event for event in run.events if isinstance(event, WeightsRead) and event.stage is name]
+        assert read[-1].done_bytes == read[-1].total_bytes > 0
     assert kept_in(started.job_folder) == ["command.json", "ended.json", "job.lock", "latents.safetensors"]
 
 

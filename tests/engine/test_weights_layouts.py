@@ -19,6 +19,7 @@ from engine.events import JobFailed, JobFinished, LatentsSaved
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.quantized_linear import QuantizedLinear
 from engine.weights.detect import find_model
+from engine.weights.header import read_header
 from engine.weights.load import load_text_encoder, load_transformer, load_vae
 from engine.weights.quantized_layers import is_quantized_layer
 from engine.weights.source import QuantFormat
@@ -219,13 +220,17 @@ def test_parts_from_other_folders(model: Path, tmp_path: Path) -> None:
     assert np.array_equal(decoded.canvas.pixels, wanted)
 
 
-def test_loading_can_be_broken_off_before_any_tensor(model: Path) -> None:
-    files, seen = find_model(model), []
-    load_transformer(files, CPU, torch.float32, lambda: seen.append(""))
+def test_loading_tells_how_far_it_is_and_can_be_broken_off(model: Path) -> None:
+    files = find_model(model)
+    seen: list[tuple[int, int]] = []
+    load_transformer(files, CPU, torch.float32, lambda done, total: seen.append((done, total)))
+    size = sum(info.byte_count for info in read_header(model / TRANSFORMER_FILE).values())
+    assert (seen[0], seen[-1]) == ((0, size), (size, size))
+    assert sorted(seen) == seen
     for stop in (1, len(seen) // 2, len(seen)):
         left = [stop]
 
-        def count(left: list[int] = left) -> None:
+        def count(*_: int, left: list[int] = left) -> None:
             left[0] -= 1
             if not left[0]:
                 raise Cancelled
@@ -247,6 +252,7 @@ import sys
 from pathlib import Path
 import torch
 from engine.weights.detect import find_model
+from engine.weights.header import read_header
 from engine.weights.load import load_transformer
 
 def anonymous():
@@ -256,7 +262,7 @@ def anonymous():
 seen = []
 before = anonymous()
 files = find_model(Path(sys.argv[1]))
-model = load_transformer(files, torch.device("cpu"), torch.bfloat16, lambda: seen.append(anonymous()))
+model = load_transformer(files, torch.device("cpu"), torch.bfloat16, lambda *_: seen.append(anonymous()))
 held = sum(tensor.nbytes for tensor in model.state_dict().values())
 print(max(*seen, anonymous()) - before - held, max(tensor.nbytes for tensor in model.state_dict().values()))
 """

@@ -8,8 +8,8 @@ from engine.weights.model_files import walk_models
 
 NAMES = (
     "a.safetensors", "b/model-00001-of-00003.safetensors", "b/model-00002-of-00003.safetensors",
-    "b/model-00002-of-00002.safetensors", "b/c/x.GGUF", "b/c/spiece.model", "b/tokenizer.json", "config.json", "z.pth.tmp",
-    "late/model-00003-of-00003.safetensors",
+    "b/model-00002-of-00002.safetensors", "b/c/x.GGUF", "b/c/spiece.model", "b/tokenizer.json", "config.json",
+    "z.pth.tmp", "late/model-00003-of-00003.safetensors",
 )  # fmt: skip
 
 
