@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.errors import EngineError, ErrorCode
 from engine.model_choice import ModelParts
-from engine.weights.complete import CONFIG, OFFICIAL_VAES, VAE_21, WITH_EXPERTS, latent_channels, missing_files
+from engine.weights.complete import CONFIG, EXPERTS, OFFICIAL_VAES, VAE_21, WITH_EXPERTS, latent_channels, missing_files
 from engine.weights.families import Role
 from engine.weights.header import invalid
 from engine.weights.identify import Description
@@ -57,6 +57,8 @@ def find_model(model: Path, parts: ModelParts = NO_PARTS) -> ModelFiles:
     missing = missing_files((of.model for of in chosen), has_tokenizer=tokenizer is not None, has_config=_has_config)
     if vae is not None:  # one for other latents is there, which the caller has more to say about
         missing = tuple(name for name in missing if name not in OFFICIAL_VAES.values())
+    if low_noise is not None:  # whatever the names of the two say
+        missing = tuple(name for name in missing if name not in EXPERTS.values())
     if missing or transformer is None or text_encoder is None or vae is None or tokenizer is None:
         raise shelf.lacks(missing)
     return ModelFiles(

@@ -12,6 +12,8 @@ from engine.errors import EngineError, ErrorCode
 from engine.model_choice import ModelParts
 from engine.models.video_vae22 import VideoVae22, VideoVae22Config
 from engine.weights.detect import find_model, find_vae
+from tests.engine.manifests import in_dtype, shapes
+from tests.engine.sparse_files import write_sparse
 from tests.engine.tiny_model import build_tiny_model
 
 
@@ -205,3 +207,33 @@ def test_a_vae_alone_is_enough_to_decode(folder: Path) -> None:
     for place in (folder, vae):
         files = find_vae(place)
         assert (files.vae, files.vae_config) == ((vae,), vae.with_suffix(".json"))
+
+
+def test_two_experts_are_told_apart_by_their_names(folder: Path) -> None:
+    (folder / "diffusion_pytorch_model.safetensors").unlink()
+    (folder / "Wan2.1_VAE.safetensors").unlink()
+    (folder / "config.json").unlink()
+    write_sparse(folder / "wan_2.1_vae.safetensors", in_dtype(shapes("wan2.1_vae")))
+    experts = {name: folder / f"wan2.2_t2v_{name}_noise_14B_fp16.safetensors" for name in ("high", "low")}
+    write_sparse(experts["high"], in_dtype(shapes("wan2.2_t2v_A14B")))
+    assert failure(folder).details["missing"] == "low_noise_model/diffusion_pytorch_model.safetensors"
+    write_sparse(experts["low"], in_dtype(shapes("wan2.2_t2v_A14B")))
+    files = find_model(folder)
+    assert (files.transformer, files.low_noise) == ((experts["high"],), (experts["low"],))
+    elsewhere = experts["low"].rename(folder.parent / "second.safetensors")
+    files = find_model(folder, ModelParts(low_noise=elsewhere))
+    assert (files.transformer, files.low_noise) == ((experts["high"],), (elsewhere,))
+
+
+def test_transformers_of_two_models_are_not_chosen_between(folder: Path) -> None:
+    write_sparse(folder / "wan2.1_t2v_1.3B.safetensors", in_dtype(shapes("wan2.1_t2v_1.3B")))
+    error = failure(folder)
+    assert error.code is ErrorCode.MODEL_INVALID
+    assert "one is needed, so name it" in str(error.details["reason"])
+    transformer = folder / "diffusion_pytorch_model.safetensors"
+    parts = ModelParts(
+        vae=folder / "Wan2.1_VAE.safetensors",
+        text_encoder=folder / "models_t5_umt5.safetensors",
+        tokenizer=folder / "spiece.model",
+    )
+    assert find_model(transformer, parts).transformer == (transformer,)
