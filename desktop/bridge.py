@@ -17,6 +17,7 @@ from engine.events import (
     JobFinished,
     JobStarted,
     LatentsSaved,
+    LoraMatched,
     StageFinished,
     StageProgressed,
     StageStarted,
@@ -34,6 +35,7 @@ class EngineBridge(QObject):
     job_started = Signal(object)  # JobStarted
     stage_started = Signal(object)  # StageStarted
     stage_progressed = Signal(object)  # StageProgressed
+    lora_matched = Signal(object)  # LoraMatched
     weights_read = Signal(object)  # WeightsRead
     stage_finished = Signal(object)  # StageFinished
     decode_planned = Signal(object)  # DecodePlanned
@@ -84,6 +86,8 @@ class EngineBridge(QObject):
                 self.stage_started.emit(event)
             case StageProgressed():
                 self.stage_progressed.emit(event)
+            case LoraMatched():
+                self.lora_matched.emit(event)
             case WeightsRead():
                 self.weights_read.emit(event)
             case StageFinished():

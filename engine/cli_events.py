@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TextIO, assert_never
 
 from engine.cancel import CancelFlag
-from engine.cli_words import said_bytes, said_time, sentence
+from engine.cli_words import said_bytes, said_lora, said_time, sentence
 from engine.events import (
     DecodeFigures,
     DecodePlanned,
@@ -21,6 +21,7 @@ from engine.events import (
     JobFinished,
     JobStarted,
     LatentsSaved,
+    LoraMatched,
     Stage,
     StageFinished,
     StageProgressed,
@@ -94,6 +95,8 @@ class ProgressLine:
                 self._draw(STAGE_WORDS[stage])
             case StageProgressed(stage=stage, done=done, total=total):
                 self._draw(self._bar(stage, done, total))
+            case LoraMatched():
+                self._print(said_lora(event))
             case WeightsRead(stage=stage, done_bytes=done, total_bytes=total):
                 self._draw(f"{STAGE_WORDS[stage]:<20} reading {said_bytes(done)} of {said_bytes(total)}")
             case StageFinished(stage=stage, seconds=seconds, peak_bytes=peak):

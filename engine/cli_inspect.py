@@ -2,15 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.cli_words import CARD_FORMS, said_bytes, sentence
+from engine.cli_words import CARD_FORMS, printable, said_bytes, sentence, some_names
 from engine.weights.inspect import FileReport, FolderReport, inspect, report_fields
 
 FINISHED = 0
-NAMES_SHOWN = 5
 LABEL_WIDTH = 12
 
 
@@ -27,7 +25,7 @@ def show_inspection(path: Path, *, as_json: bool) -> int:
         print(json.dumps(report_fields(report)))
     else:
         said = file_lines(report) if isinstance(report, FileReport) else folder_lines(report)
-        print("\n".join(_printable(line) for line in said))
+        print("\n".join(printable(line) for line in said))
     return FINISHED
 
 
@@ -54,8 +52,8 @@ def file_lines(report: FileReport) -> Iterator[str]:
     yield _line("on disk", said_bytes(model.bytes_on_disk))
     for form, count in report.card.items():
         yield _line("on the card", f"{CARD_FORMS[form]:<16} {said_bytes(count)}")
-    yield _line("missing", _some(model.missing))
-    yield _line("unexpected", _some(model.unexpected))
+    yield _line("missing", some_names(model.missing) or "nothing")
+    yield _line("unexpected", some_names(model.unexpected) or "nothing")
 
 
 def _family(report: FileReport) -> str:
@@ -67,14 +65,3 @@ def _family(report: FileReport) -> str:
 
 def _line(label: str, text: str) -> str:
     return f"  {label:<{LABEL_WIDTH}} {text}"
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(names[:NAMES_SHOWN]) + more if names else "nothing"
-
-
-def _printable(text: str) -> str:
-    """File names, and names in files, may hold what a terminal would obey, or a pipe of this encoding cannot take."""
-    seen = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return seen.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)

@@ -1,10 +1,12 @@
 """The words of the command line: a sentence for every error code, those of its tables, and how numbers are said."""
 
 import re
+import sys
 import time
 from pathlib import Path
 
 from engine.errors import ErrorCode
+from engine.events import LoraMatched
 
 SENTENCES = {
     ErrorCode.INVALID_SIZE: "{width}x{height} is not a size this model can make: both sides must be multiples of "
@@ -27,6 +29,7 @@ CARD_FORMS = {
     "fp4_scaled": "4-bit floats",
     "as_stored": "as it is stored",
 }
+NAMES_SHOWN = 5
 NOTHING_INTERRUPTED = "No job was killed after sampling."
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -35,6 +38,28 @@ def sentence(code: ErrorCode, details: dict[str, str | int | float]) -> str:
     """The failure `code` in English, with its details; byte counts are said in GiB."""
     said = {name: said_bytes(int(value)) if name.endswith("_bytes") else value for name, value in details.items()}
     return SENTENCES[code].format(**said)
+
+
+def said_lora(matched: LoraMatched) -> str:
+    """What a model takes of a LoRA, in a line for each kind of what it does not."""
+    lines = [f"{matched.path.name}: changes {matched.changed} parameters"]
+    if matched.skipped:
+        lines.append(f"  for other models only: {some_names(matched.skipped)}")
+    if matched.unmatched:
+        lines.append(f"  not understood, and not used: {some_names(matched.unmatched)}")
+    return "\n".join(lines)
+
+
+def some_names(names: tuple[str, ...]) -> str:
+    """A few of `names`, and how many more there are."""
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return printable(", ".join(names[:NAMES_SHOWN])) + more
+
+
+def printable(text: str) -> str:
+    """File names, and names in files, may hold what a terminal would obey, or a pipe of this encoding cannot take."""
+    seen = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return seen.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
 
 
 def said_interrupted(when: float, latents: Path, output: Path) -> str:

@@ -62,6 +62,19 @@ class DecodeRecut:
 
 
 @dataclass(frozen=True, slots=True)
+class LoraMatched:
+    """What of a LoRA file the model takes: so many parameters are changed.
+
+    skipped: stored names of what only other models of the family take; unmatched: of what no model has a place for.
+    """
+
+    path: Path
+    changed: int
+    skipped: tuple[str, ...]
+    unmatched: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class JobStarted:
     """A job began; `job_folder` holds its command and will hold its latents."""
 
@@ -147,6 +160,7 @@ class JobFailed:
 
 Event = (
     JobStarted
+    | LoraMatched
     | StageStarted
     | StageProgressed
     | WeightsRead

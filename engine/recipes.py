@@ -20,7 +20,7 @@ from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
 from engine.device import release_memory
 from engine.errors import EngineError, ErrorCode
-from engine.events import JobStarted, LatentsSaved, Stage
+from engine.events import JobStarted, LatentsSaved, LoraMatched, Stage
 from engine.job import Job
 from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
 from engine.memory.predict_preview import preview_stage_bytes
@@ -42,6 +42,7 @@ from engine.weights.load import (
     load_text_encoder,
     load_tokenizer,
     load_transformer,
+    match_loras,
 )
 from engine.weights.lora.use import check_uses
 from engine.weights.preview import PreviewFile, find_preview_decoder, load_preview_decoder
@@ -59,7 +60,7 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     model = open_model(command.model, command.parts)
     check_weights(model.files)
     check_runnable(model)
-    check_uses(command.loras, has_experts=model.files.low_noise is not None)
+    loras = check_loras(model, command)
     painter = find_preview_decoder(model.files.folder, model.vae.z_dim)
     clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
@@ -67,6 +68,8 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     folder = JobFolder.create(job.jobs_folder, command)
     with folder.recorded_end(command.output), frames_of(job, folder, clip, painter) as store:
         announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
+        for matched in loras:
+            job.emit(matched)
         texts = read_prompts(job, command, model)
         latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts, painter))
         with VideoWriter(folder.stream, VideoFormat(clip.width, clip.height, command.fps)) as writer:
@@ -110,6 +113,15 @@ def check_runnable(model: Model) -> None:
     else:
         return
     raise EngineError(ErrorCode.MODEL_INVALID, file=str(model.files.transformer[0]), reason=reason)
+
+
+def check_loras(model: Model, command: GenerateVideo) -> list[LoraMatched]:
+    """What the model takes of each LoRA, from the headers alone. Raises INVALID_SETTING and MODEL_INVALID."""
+    check_uses(command.loras, has_experts=model.files.low_noise is not None)
+    return [
+        LoraMatched(lora.checkpoint.files[0], len(lora.sources), tuple(lora.skipped), tuple(lora.unmatched))
+        for lora in match_loras(model.files, command.loras)
+    ]
 
 
 def origin_of(command: DecodeLatents) -> GenerateVideo | None:

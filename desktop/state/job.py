@@ -17,6 +17,7 @@ from engine.events import (
     JobFinished,
     JobStarted,
     LatentsSaved,
+    LoraMatched,
     Stage,
     StageFinished,
     StageProgressed,
@@ -73,6 +74,7 @@ class JobState(QObject):
         self.stages: dict[Stage, StageProgress] = {}
         self.stage: Stage | None = None
         self.plan: DecodePlanned | None = None
+        self.loras: list[LoraMatched] = []
         self.reading: WeightsRead | None = None  # while a network is on its way from its files
         self.recut_rows: int | None = None  # rows of a strip since memory ran out while decoding
         self.latents: Path | None = None
@@ -105,7 +107,7 @@ class JobState(QObject):
         self.command = command
         self.started = self.stage = self.plan = self.latents = self.finished = self.failure = None
         self.recut_rows = self.reading = None
-        self.stages = {}
+        self.stages, self.loras = {}, []
         self._enter(Phase.WAITING)
 
     def request_cancel(self) -> None:
@@ -135,6 +137,10 @@ class JobState(QObject):
         progress.done, progress.total = event.done, event.total
         self._time_left.progress(time.monotonic(), event.done, event.total)
         self.progress_changed.emit()
+
+    @Slot(object)
+    def match_lora(self, event: LoraMatched) -> None:
+        self.loras.append(event)
 
     @Slot(object)
     def read_weights(self, event: WeightsRead) -> None:

@@ -118,9 +118,13 @@ class ProgressStrip(QWidget):
         finished = self._job.finished
         if finished is None:
             return ""
-        return self.tr("{file} in {time} · peak {peak}").format(
+        said = self.tr("{file} in {time} · peak {peak}").format(
             file=finished.path.name, time=duration_text(finished.seconds), peak=byte_text(finished.peak_bytes)
         )
+        unused = [lora.path.name for lora in self._job.loras if lora.unmatched]
+        if unused:
+            said += " · " + self.tr("not all of {loras} was understood").format(loras=", ".join(unused))
+        return said
 
     def _time_left(self) -> str:
         stage, job = self._job.seconds_left()

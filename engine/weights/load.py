@@ -13,12 +13,14 @@ from engine.models.tokenizer import Tokenizer
 from engine.models.transformer import WanTransformer, keeps_float32
 from engine.models.video_vae import VideoVae
 from engine.models.video_vae22 import vae_of
+from engine.weights.checkpoint import Checkpoint
 from engine.weights.configs import image_encoder_config, shapes_of, text_encoder_config, vae_config
 from engine.weights.containers import open_checkpoint
 from engine.weights.detect import ModelFiles, VaeFiles
 from engine.weights.families import Role
 from engine.weights.header import invalid, said
 from engine.weights.lora.apply import apply_loras, open_loras
+from engine.weights.lora.file import LoraFile
 from engine.weights.place import OnRead, Target, give_weights, ignore
 from engine.weights.source import QuantFormat
 from engine.weights.stored_header import parts_of
@@ -64,7 +66,7 @@ def load_transformer(
     with torch.device("meta"):
         model = WanTransformer(transformer_config(files))
     opened = open_network(files.transformer, Role.TRANSFORMER)
-    changes = open_loras(loras, shapes_of(opened.description), lambda path: open_checkpoint(parts_of(path)))
+    changes = open_loras(loras, shapes_of(opened.description), _open_lora)
     header, sources = opened.checkpoint.header, opened.description.sources
 
     def dtype_of(name: str) -> torch.dtype:
@@ -73,6 +75,19 @@ def load_transformer(
     give_weights(model, opened, Target(device, dtype_of, on_read, QUANTIZED_FORMS.get(form)))
     apply_loras(model, changes, dtype, partial(on_read, 0, 0))
     return model
+
+
+def match_loras(files: ModelFiles, uses: Sequence[LoraUse]) -> list[LoraFile]:
+    """What each LoRA changes of the transformer, from the headers alone; those of strength 0 are left out.
+
+    Raises MODEL_INVALID for one that is for another model.
+    """
+    shapes = shapes_of(describe(files.transformer, Role.TRANSFORMER))
+    return [active.lora for active in open_loras(uses, shapes, _open_lora)]
+
+
+def _open_lora(path: Path) -> Checkpoint:
+    return open_checkpoint(parts_of(path))
 
 
 def load_text_encoder(

@@ -13,6 +13,7 @@ from engine.events import (
     JobFinished,
     JobStarted,
     LatentsSaved,
+    LoraMatched,
     Stage,
     StageFinished,
     StageProgressed,
@@ -26,6 +27,7 @@ WHOLE = DecodeFigures("frame_major", 256, 1, 1, "card", 20 * 2**20, 2**20, 0, 1.
 TILES = DecodeFigures("reference", 272, 1, 1, "card", 21 * 2**20, 2**20, 0, 3.0, 3.0)
 EVENTS: tuple[Event, ...] = (
     JobStarted(Path("/l"), 256, 256, 33, 16, (Stage.LOAD, Stage.SAMPLE)),
+    LoraMatched(Path("/style.safetensors"), 300, ("patch_embedding.diff",), ("mystery",)),
     DecodePlanned(STRIPS, None, untiled=WHOLE, reference=TILES),
     DecodeRecut(16),
     StageStarted(Stage.SAMPLE, 2**20),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from engine.cancel import Cancelled
 from engine.commands import DecodeLatents
-from engine.events import JobFailed, JobFinished, LatentsSaved
+from engine.events import JobFailed, JobFinished, LatentsSaved, LoraMatched
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.quantized_linear import QuantizedLinear
 from engine.weights.detect import find_model
@@ -190,12 +190,23 @@ def test_loras_of_a_job(model: Path, tmp_path: Path, form: WeightForm) -> None:
     assert np.abs(whole - pixels("halves", LoraUse(lora, 0.5), LoraUse(lora, 0.5))).max() <= 1
 
 
+def test_what_of_a_lora_is_not_used_is_told(model: Path, tmp_path: Path) -> None:
+    file = lora_file(tmp_path)
+    strangers = {"diffusion_model.blocks.1.cross_attn.k_img.diff": torch.ones(64, 64), "mystery": torch.ones(1)}
+    save_file(load_file(file) | strangers, file)
+    run = Run(dataclasses.replace(tiny_command(model, tmp_path), loras=(LoraUse(file),)), tmp_path / "jobs")
+    assert isinstance(run(), JobFinished)
+    (matched,) = [event for event in run.events if isinstance(event, LoraMatched)]
+    assert matched == LoraMatched(file, 1, ("diffusion_model.blocks.1.cross_attn.k_img.diff",), ("mystery",))
+
+
 def test_a_lora_for_another_model_is_refused_by_name(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     layer = "diffusion_model.blocks.0.ffn.0"
     save_file({f"{layer}.lora_A.weight": torch.ones(2, 5120), f"{layer}.lora_B.weight": torch.ones(13824, 2)}, file)
     end = Run(dataclasses.replace(tiny_command(model, tmp_path), loras=(LoraUse(file),)), tmp_path / "jobs")()
     assert isinstance(end, JobFailed)
+    assert not (tmp_path / "jobs").exists()
     assert end.details["file"] == str(file)
     assert "blocks.0.ffn.0.weight" in str(end.details["reason"])
 
