@@ -12,7 +12,7 @@ from engine.weights.header import invalid
 from engine.weights.identify import Description
 from engine.weights.inspect import TOKENIZER_FILES, FileReport, inspect_files, inspect_folder
 from engine.weights.provenance import Expert
-from engine.weights.stored_header import parts_of
+from engine.weights.shards import parts_of
 
 LATENT_RGB = "latent_rgb.json"
 NO_PARTS = ModelParts()

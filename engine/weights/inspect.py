@@ -13,7 +13,8 @@ from engine.weights.card import bytes_on_card
 from engine.weights.complete import CONFIG, missing_files
 from engine.weights.header import invalid
 from engine.weights.identify import Description, identify
-from engine.weights.stored_header import SHARD, parts_of, read_stored_header
+from engine.weights.shards import SHARD, parts_of
+from engine.weights.stored_header import read_stored_header
 
 MODEL_ENDINGS = (".safetensors", ".gguf", ".pth", ".pt", ".bin", ".latent")
 TOKENIZER_FILES = ("spiece.model", "tokenizer.json")

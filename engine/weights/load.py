@@ -22,8 +22,8 @@ from engine.weights.header import invalid, said
 from engine.weights.lora.apply import apply_loras, open_loras
 from engine.weights.lora.file import LoraFile
 from engine.weights.place import OnRead, Target, give_weights, ignore
+from engine.weights.shards import parts_of
 from engine.weights.source import QuantFormat
-from engine.weights.stored_header import parts_of
 from engine.weights.tokenizer_source import read_sentencepiece
 from engine.weights.transformer_config import transformer_config
 from engine.weights.whole import describe, open_network

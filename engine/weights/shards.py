@@ -1,13 +1,13 @@
-"""Checkpoints that are split into several files, with an index beside them or without. Lives on the engine thread."""
+"""Checkpoints that are split into several files, with an index beside them or without: which belong together.
+
+Torch-free; reads indexes and no tensors. Lives on the thread of its caller.
+"""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from torch import Tensor
-
-from engine.weights.checkpoint import Checkpoint
 from engine.weights.header import MAX_HEADER_BYTES, invalid, open_file, said
 from engine.weights.strict_json import parse_object
 
@@ -47,27 +47,9 @@ def find_parts(files: tuple[Path, ...]) -> Parts:
     return Parts(tuple(parts), tuple(indexes.values()))
 
 
-def join(checkpoints: list[Checkpoint], indexes: tuple[Index, ...]) -> Checkpoint:
-    """The tensors of all parts as one checkpoint; metadata that several have is that of the first.
-
-    Raises MODEL_INVALID for a tensor that is in two parts, and for one that is not where an index has it.
-    """
-    owners: dict[str, Checkpoint] = {}
-    for part in checkpoints:
-        for name in part.header:
-            if name in owners:
-                raise invalid(part.files[0], f"{name}: also in {owners[name].files[0].name}")
-            owners[name] = part
-    for index in indexes:
-        _check_index(index, owners)
-    files = tuple(file for part in checkpoints for file in part.files)
-    header = {name: part.header[name] for name, part in owners.items()}
-    metadata = {name: text for part in reversed(checkpoints) for name, text in part.metadata.items()}
-
-    def read(name: str) -> Tensor:
-        return owners[name].read(name)
-
-    return Checkpoint(files, header, metadata, read)
+def parts_of(file: Path) -> tuple[Path, ...]:
+    """The file at `file`; of a shard or of an index, all shards in order. Raises MODEL_INVALID as `find_parts` does."""
+    return find_parts((file,)).files
 
 
 def _index_of(file: Path) -> tuple[Path, ...]:
@@ -114,9 +96,3 @@ def _is_file_name(text: str) -> bool:
     """Whether `text` stays in its folder, on every system."""
     is_plain = PurePosixPath(text).name == PureWindowsPath(text).name == text
     return is_plain and text not in ("", "..") and text.isprintable()
-
-
-def _check_index(index: Index, owners: Mapping[str, Checkpoint]) -> None:
-    for name, place in index.places.items():
-        if name not in owners or owners[name].files[0].name != place:
-            raise invalid(index.file, f"{name} is not in {place}")

@@ -3,7 +3,6 @@
 Files of `torch.save` are the exception, since only torch can follow them. Lives on the thread of its caller.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,6 @@ from engine.weights.header import LENGTH_BYTES, Contents, Header, invalid, open_
 
 GGUF_START = b"GGUF"
 ZIP_START = b"PK\x03\x04"
-INDEX_ENDING = ".index.json"
-SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<ending>\.\w+)")
-NAMES_SHOWN = 5
 # A tensor, or an array of GGUF's metadata, that is a tokenizer.
 TOKENIZERS = ("spiece_model", "tokenizer.ggml.tokens")
 
@@ -51,34 +47,6 @@ def read_stored_header(files: tuple[Path, ...]) -> StoredHeader:
         read=lambda name: owners[name].read(name),
         has_tokenizer=any(part.has_tokenizer for part in parts),
     )
-
-
-def parts_of(path: Path) -> tuple[Path, ...]:
-    """The file at `path`; of a shard or of an index, all shards in order.
-
-    Raises MODEL_INVALID, naming them, when some are not there.
-    """
-    shard = SHARD.fullmatch(path.name)
-    if path.name.endswith(INDEX_ENDING):
-        stem, ending = path.name.removesuffix(INDEX_ENDING).rsplit(".", 1)
-        first = next(iter(sorted(path.parent.glob(f"{_literal(stem)}-00001-of-*.{_literal(ending)}"))), None)
-        if first is None:
-            raise invalid(path, "none of the files that it lists is there")
-        shard, path = SHARD.fullmatch(first.name), first
-    if shard is None:
-        return (path,)
-    count = int(shard["count"])
-    names = [f"{shard['stem']}-{number:05}-of-{count:05}{shard['ending']}" for number in range(1, count + 1)]
-    missing = [name for name in names if not path.with_name(name).is_file()]
-    if missing:
-        more = f" and {len(missing) - NAMES_SHOWN} more" if len(missing) > NAMES_SHOWN else ""
-        raise invalid(path, f"other files of the same checkpoint are missing: {', '.join(missing[:NAMES_SHOWN])}{more}")
-    return tuple(path.with_name(name) for name in names)
-
-
-def _literal(text: str) -> str:
-    """`text` as a pattern of file names that only it fits."""
-    return re.sub(r"([*?[])", r"[\1]", text)
 
 
 def _read(file: Path) -> StoredHeader:

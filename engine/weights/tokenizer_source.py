@@ -10,7 +10,8 @@ from pathlib import Path
 from engine.models.sentencepiece_model import serialized_model
 from engine.weights.gguf_tokenizer import read_tokenizer
 from engine.weights.header import LENGTH_BYTES, MAX_HEADER_BYTES, invalid, is_header_length, open_file, said
-from engine.weights.stored_header import GGUF_START, INDEX_ENDING, ZIP_START, parts_of, read_stored_header
+from engine.weights.shards import INDEX_ENDING, parts_of
+from engine.weights.stored_header import GGUF_START, ZIP_START, read_stored_header
 from engine.weights.tokenizer_json import parse_tokenizer
 
 EMBEDDED = "spiece_model"  # the tensor

@@ -85,7 +85,7 @@ def test_a_transformer_that_breaks_down_is_named(command: GenerateVideo, tmp_pat
     content[-4000:] = np.full(1000, np.nan, np.float32).tobytes()
     file.write_bytes(content)
     run = Run(dataclasses.replace(command, model=broken), tmp_path / "jobs")
-    assert "not finite" in str(assert_failed(run(), ErrorCode.MODEL_INVALID).details["reason"])
+    assert "not all of its values are finite" in str(assert_failed(run(), ErrorCode.MODEL_INVALID).details["reason"])
 
 
 def test_an_unexpected_fault_has_its_traceback(

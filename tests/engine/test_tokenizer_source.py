@@ -184,7 +184,8 @@ def test_in_any_part_of_a_split_text_encoder(tmp_path: Path, model: bytes) -> No
     assert "umt5-00002" in refusal(first)
     write_embedded(model, second)
     assert read_sentencepiece(first) == read_sentencepiece(second) == read_sentencepiece(tmp_path) == model
-    (index := tmp_path / "umt5.safetensors.index.json").write_text("{}")
+    index = tmp_path / "umt5.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": first.name, "spiece_model": second.name}}), "utf-8")
     assert read_sentencepiece(index) == model
 
 
