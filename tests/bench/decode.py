@@ -29,7 +29,7 @@ def add_to(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--size", type=parse_size, default=(512, 320), metavar="WxH")
     parser.add_argument("--frames", type=int, default=17, help="4n+1")
     parser.add_argument("--dim", type=int, default=96, help="width of the network; Wan's is 96")
-    parser.add_argument("--repeats", type=int, default=3, help="timed decodes of each, after one that is not")
+    parser.add_argument("--repeats", type=int, default=3, help="timed decodes of each")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--only", nargs="+", choices=DECODERS, metavar="NAME", help=", ".join(DECODERS))

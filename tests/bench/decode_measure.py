@@ -72,11 +72,11 @@ def picture_of(built: Built, case: Case) -> Tensor:
     return picture
 
 
-def timed(built: Built, case: Case) -> float:
-    """Seconds from latents to a picture in host memory; nothing of it is still under way on a card."""
+def timed(built: Built, case: Case) -> tuple[float, Tensor]:
+    """Seconds from latents to the picture in host memory; nothing of it is still under way on a card."""
     began = time.perf_counter()
-    picture_of(built, case)
-    return time.perf_counter() - began
+    picture = picture_of(built, case)
+    return time.perf_counter() - began, picture
 
 
 def count(decoder: Decoder, network: Network, shape: Shape, plan: DecodePlan | None) -> Counted:
@@ -108,11 +108,9 @@ def consume(blocks: Iterable[DecodedBlock]) -> None:
     del held
 
 
-def on_card(built: Built, case: Case) -> tuple[Tensor, OnCard | None]:
-    """The picture, and on a CUDA card the allocator's peaks; other decoders' weights there are not counted."""
+def on_card(built: Built, case: Case) -> tuple[Tensor, OnCard]:
+    """The picture and the allocator's peaks on a CUDA card; other decoders' weights there are not counted."""
     device = case.network.device
-    if device.type != "cuda":
-        return picture_of(built, case), None
     release_memory(device)
     torch.cuda.reset_peak_memory_stats(device)
     others = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)

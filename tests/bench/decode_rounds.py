@@ -34,7 +34,7 @@ class Measured:
     plan: DecodePlan | None
     counted: Counted | None
     on_card: OnCard | None
-    difference: Difference
+    difference: Difference | None  # None until the first picture is there
     time_spent: DeviceTime | None = None
     seconds: list[float] = field(default_factory=list)
 
@@ -49,9 +49,12 @@ class Rounds:
         self._built: dict[str, Built] = {}
 
     def prepare(self, names: Sequence[str]) -> None:
-        """Build, count and warm up each; what does not fit, or is not installed, is left out."""
+        """Build and count each, and warm it up on a card; what does not fit, or is not installed, is left out.
+
+        A CPU has nothing that would be warmer for a second decode, which takes minutes.
+        """
         for name in names:
-            note(f"{name}: without values, then once to warm up")
+            note(f"{name}: without values, then once on a card to warm up")
             try:
                 self._prepare(name)
             except (EngineError, ImportError) as error:
@@ -65,9 +68,13 @@ class Rounds:
         """Every decoder once, `repeats` times over."""
         for number in range(1, repeats + 1):
             for name, built in self._built.items():
-                seconds = timed(built, self._case)
+                seconds, picture = timed(built, self._case)
                 note(f"round {number} of {repeats}, {name}: {seconds:.2f} s")
-                self.measured[name].seconds.append(seconds)
+                measured = self.measured[name]
+                measured.seconds.append(seconds)
+                if measured.difference is None:
+                    measured.difference = difference(picture, self._case.exact)
+                del picture  # as large as what the next one makes
 
     def profile(self) -> None:
         """See where the time of each goes."""
@@ -81,8 +88,11 @@ class Rounds:
         made = None if decoder.settings is None else self._plan(decoder.settings)
         built = decoder.build(case.network, made)
         counted = None if decoder.has_kernels else count(decoder, case.network, case.shape, made)
-        picture, peaks = on_card(built, case)
-        self.measured[name] = Measured(made, counted, peaks, difference(picture, case.exact))
+        peaks = off = None
+        if case.network.device.type == "cuda":
+            picture, peaks = on_card(built, case)
+            off = difference(picture, case.exact)
+        self.measured[name] = Measured(made, counted, peaks, off)
         self._built[name] = built
 
     def _plan(self, settings: DecodeSettings) -> DecodePlan:

@@ -68,6 +68,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 def decoder_report(measured: Measured, peer: Measured | None) -> dict[str, Any]:
     """One decoder's figures; ratios are of seconds, to the untiled decode of `diffusers`."""
     spent = measured.time_spent
+    assert measured.difference is not None, "every round makes a picture"
     return {
         "cut": None if measured.plan is None else said_cut(measured.plan),
         "predicted_peak_bytes": None if measured.plan is None else measured.plan.predicted_peak_bytes,
