@@ -22,7 +22,7 @@ from engine.device import release_memory
 from engine.errors import EngineError, ErrorCode
 from engine.events import JobStarted, LatentsSaved, LoraMatched, Stage
 from engine.job import Job
-from engine.memory.predict import encoding_bytes, sampling_peak, text_encoder_bytes
+from engine.memory.predict import encoding_bytes, sampling_bytes
 from engine.memory.predict_preview import preview_stage_bytes
 from engine.models.video_vae import VideoVaeConfig
 from engine.models.video_vae22 import VideoVae22Config
@@ -43,6 +43,8 @@ from engine.weights.load import (
     load_tokenizer,
     load_transformer,
     match_loras,
+    text_encoder_bytes,
+    transformer_bytes,
 )
 from engine.weights.lora.use import check_uses
 from engine.weights.preview import PreviewFile, find_preview_decoder, load_preview_decoder
@@ -186,7 +188,7 @@ def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
     """The encoded prompts; the encoder is gone when this returns."""
     device, dtype = job.device.torch_device, job.device.network_dtype
     config = text_encoder_config(model.files)
-    with job.stages.run(Stage.LOAD, text_encoder_bytes(config, dtype)):
+    with job.stages.run(Stage.LOAD, text_encoder_bytes(model.files, dtype)):
         tokenizer = load_tokenizer(model.files)
         encoder = load_text_encoder(model.files, device, dtype, job.reading(Stage.LOAD))
     with job.stages.run(Stage.TEXT, encoding_bytes(config, model.transformer.text_len, dtype)):
@@ -202,7 +204,8 @@ def sample_latents(
     release_memory(job.device.torch_device)
     preview: Preview | None = read_factors(model.files.latent_rgb, model.vae.z_dim)
     device, dtype = job.device.torch_device, job.device.network_dtype
-    peak = sampling_peak(model.transformer, clip.latent_size, dtype)
+    peak = transformer_bytes(model.files, dtype, command.weights, command.loras)
+    peak += sampling_bytes(model.transformer, clip.latent_size, dtype)
     if painter is not None:
         peak += preview_stage_bytes(painter.config, clip.latent_size, job.device)
     with job.stages.run(Stage.SAMPLE, peak) as progress:

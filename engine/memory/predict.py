@@ -1,27 +1,20 @@
-"""Predicts what the stages before decoding keep alive at most: weights, and the dearest moment of one pass. Pure.
+"""Predicts what the stages before decoding keep alive beside their weights: the dearest moment of one pass. Pure.
 
 Bytes of live tensors, as `engine.memory.simulate` counts them; attention is taken to run fused, without its score
-matrix, which all of torch's kernels for it do. Decoding has its own, exact formula in `engine.decode.cost`.
+matrix, which all of torch's kernels for it do. What weights take, `engine.weights.card` knows; decoding has its own,
+exact formula in `engine.decode.cost`.
 """
 
-from collections.abc import Callable
 from math import prod
 
 import torch
-from torch import nn
 
 from engine.decode.footprint import FLOAT32_BYTES
 from engine.models.rope import Grid
-from engine.models.text_encoder import TextEncoder, TextEncoderConfig
-from engine.models.transformer import TransformerConfig, WanTransformer, keeps_float32
+from engine.models.text_encoder import TextEncoderConfig
+from engine.models.transformer import TransformerConfig
 
 INT64_BYTES = 8
-
-
-def text_encoder_bytes(config: TextEncoderConfig, dtype: torch.dtype) -> int:
-    """The encoder's weights."""
-    with torch.device("meta"):
-        return _weight_bytes(TextEncoder(config), lambda _: dtype.itemsize)
 
 
 def encoding_bytes(config: TextEncoderConfig, tokens: int, dtype: torch.dtype) -> int:
@@ -40,15 +33,8 @@ def encoding_bytes(config: TextEncoderConfig, tokens: int, dtype: torch.dtype) -
     return moment + 4 * INT64_BYTES * tokens
 
 
-def transformer_bytes(config: TransformerConfig, dtype: torch.dtype) -> int:
-    """The transformer's weights, its float32 islands as they are."""
-    with torch.device("meta"):
-        model = WanTransformer(config)
-    return _weight_bytes(model, lambda name: FLOAT32_BYTES if keeps_float32(name) else dtype.itemsize)
-
-
-def sampling_peak(config: TransformerConfig, latent_size: Grid, dtype: torch.dtype) -> int:
-    """Sampling latents of `latent_size` (T, h, w) one pass at a time, weights included."""
+def sampling_bytes(config: TransformerConfig, latent_size: Grid, dtype: torch.dtype) -> int:
+    """What sampling latents of `latent_size` (T, h, w), one pass at a time, takes beside the weights."""
     tokens = prod(config.grid(latent_size))
     latents = FLOAT32_BYTES * config.in_dim * prod(latent_size)
     held = 6 * latents  # noisy latents, the solver's past, and the first pass's velocity
@@ -57,7 +43,7 @@ def sampling_peak(config: TransformerConfig, latent_size: Grid, dtype: torch.dty
     width = dtype.itemsize
     moment = max(_attention_moment(config, tokens, width), _feed_forward_moment(config, tokens, width))
     modulation = 48 * FLOAT32_BYTES * config.dim  # the time's vectors on their way through, and a block's own
-    return transformer_bytes(config, dtype) + held + rotations + texts + modulation + moment
+    return held + rotations + texts + modulation + moment
 
 
 def _attention_moment(config: TransformerConfig, tokens: int, width: int) -> int:
@@ -70,7 +56,3 @@ def _feed_forward_moment(config: TransformerConfig, tokens: int, width: int) -> 
     """The stream before and after attention, the normed tokens, and the wide layer before and after its GELU."""
     stream = 2 * FLOAT32_BYTES
     return tokens * (config.dim * (stream + width) + 2 * config.ffn_dim * width)
-
-
-def _weight_bytes(model: nn.Module, width_of: Callable[[str], int]) -> int:
-    return sum(parameter.numel() * width_of(name) for name, parameter in model.named_parameters())

@@ -6,6 +6,7 @@ norms, biases, embeddings, modulation, head, and the paths of time, text and pic
 
 from math import prod
 
+from engine.model_choice import WeightForm
 from engine.weights.expected import Shape
 from engine.weights.families import Role
 from engine.weights.identify import Description
@@ -17,6 +18,7 @@ BF16_BYTES, FP32_BYTES = 2, 4
 NVFP4_COLUMNS = 16  # that share a scale, and multiple of the stored rows and columns
 SCALE_TILE = (128, 4)  # rows and columns that the scales of blocks are filled up to
 FLOAT32_BEGINNINGS = ("time_", "head.", "img_emb.emb_pos", "img_emb.proj.0.", "img_emb.proj.4.")
+NARROW_FLOATS = {"F16": BF16_BYTES, "BF16": BF16_BYTES}  # what is used in float32 stays as narrow as it is stored
 QUANTIZED_ROLES = (Role.TRANSFORMER, Role.TEXT_ENCODER)
 QUANTIZED_FORMS = {"fp8_scaled": QuantFormat.FP8_E4M3, "fp4_scaled": QuantFormat.NVFP4}
 ALL_FORMS = ("bf16", "fp8_scaled", "fp4_scaled", "as_stored")
@@ -28,6 +30,25 @@ def bytes_on_card(model: Description) -> dict[str, int]:
         return {}
     forms = ALL_FORMS if model.role in QUANTIZED_ROLES else ("bf16", "as_stored")
     return {form: sum(_bytes(model, name, form) for name in model.sources) for form in forms}
+
+
+def loaded_bytes(model: Description, form: WeightForm, item_bytes: int) -> int:
+    """Bytes of the parameters as they are loaded in `form`, plain values with `item_bytes` each."""
+    to = QUANTIZED_FORMS.get(form)
+    return sum(_loaded_bytes(model, name, to, item_bytes) for name in model.sources)
+
+
+def _loaded_bytes(model: Description, name: str, to: QuantFormat | None, item_bytes: int) -> int:
+    source, layer = model.sources[name], name.removesuffix(WEIGHT)
+    if to is not None and layer != name and is_quantized_layer(layer, to):
+        return fp8_bytes(source.shape) if to is QuantFormat.FP8_E4M3 else fp4_bytes(source.shape)
+    is_used_wide = model.role is Role.TRANSFORMER and keeps_float32(name)
+    is_linear = layer != name and len(source.shape) == 2 and not layer.endswith("embedding") and not is_used_wide
+    if source.quantization is not None and is_linear and not source.pieces:
+        return _stored_bytes(model, source)
+    if is_used_wide:
+        return prod(source.shape) * NARROW_FLOATS.get(model.header[source.name].dtype, FP32_BYTES)
+    return prod(source.shape) * item_bytes
 
 
 def _bytes(model: Description, name: str, form: str) -> int:

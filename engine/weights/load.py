@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from engine.models.tokenizer import Tokenizer
 from engine.models.transformer import WanTransformer, keeps_float32
 from engine.models.video_vae import VideoVae
 from engine.models.video_vae22 import vae_of
+from engine.weights.card import loaded_bytes
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.configs import image_encoder_config, shapes_of, text_encoder_config, vae_config
 from engine.weights.containers import open_checkpoint
+from engine.weights.dequantize import WORK_BYTES
 from engine.weights.detect import ModelFiles, VaeFiles
 from engine.weights.families import Role
 from engine.weights.header import invalid, said
@@ -29,6 +32,7 @@ from engine.weights.transformer_config import transformer_config
 from engine.weights.whole import describe, open_network
 
 ISLAND_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}  # wider, the values would say no more
+FLOAT32_BYTES = 4
 QUANTIZED_FORMS = {WeightForm.FP8_SCALED: QuantFormat.FP8_E4M3, WeightForm.FP4_SCALED: QuantFormat.NVFP4}
 
 
@@ -84,6 +88,24 @@ def match_loras(files: ModelFiles, uses: Sequence[LoraUse]) -> list[LoraFile]:
     """
     shapes = shapes_of(describe(files.transformer, Role.TRANSFORMER))
     return [active.lora for active in open_loras(uses, shapes, _open_lora)]
+
+
+def transformer_bytes(files: ModelFiles, dtype: torch.dtype, form: WeightForm, loras: Sequence[LoraUse]) -> int:
+    """What `load_transformer` will hold, and what a quantised layer works with. Raises MODEL_INVALID."""
+    model = describe(files.transformer, Role.TRANSFORMER)
+    held = loaded_bytes(model, form, dtype.itemsize)
+    is_quantized = form is not WeightForm.STORED or any(source.quantization for source in model.sources.values())
+    if is_quantized:  # LoRAs lie beside layers that cannot take them in
+        headers = [lora.checkpoint.header for lora in match_loras(files, loras)]
+        held += sum(prod(info.shape) * FLOAT32_BYTES for header in headers for info in header.values())
+    return held + (WORK_BYTES if is_quantized else 0)
+
+
+def text_encoder_bytes(files: ModelFiles, dtype: torch.dtype) -> int:
+    """What `load_text_encoder` will hold, and what a quantised layer works with. Raises MODEL_INVALID."""
+    model = describe(files.text_encoder, Role.TEXT_ENCODER)
+    is_quantized = any(source.quantization for source in model.sources.values())
+    return loaded_bytes(model, WeightForm.STORED, dtype.itemsize) + (WORK_BYTES if is_quantized else 0)
 
 
 def _open_lora(path: Path) -> Checkpoint:

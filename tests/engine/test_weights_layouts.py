@@ -18,9 +18,16 @@ from engine.commands import DecodeLatents
 from engine.events import JobFailed, JobFinished, LatentsSaved, LoraMatched
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.quantized_linear import QuantizedLinear
+from engine.weights.dequantize import WORK_BYTES
 from engine.weights.detect import find_model
 from engine.weights.header import read_header
-from engine.weights.load import load_text_encoder, load_transformer, load_vae
+from engine.weights.load import (
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+    text_encoder_bytes,
+    transformer_bytes,
+)
 from engine.weights.quantized_layers import is_quantized_layer
 from engine.weights.source import QuantFormat
 from tests.engine.job_run import Run, tiny_command
@@ -102,6 +109,20 @@ def test_values_are_the_same_in_every_layout(model: Path, _: str, file: str, cha
         assert all(torch.equal(tensor, before[name][key]) for key, tensor in network.state_dict().items())
 
 
+def bytes_of(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
+@pytest.mark.parametrize("form", list(WeightForm))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_loading_will_hold_is_known_before(model: Path, form: WeightForm, dtype: torch.dtype) -> None:
+    files = find_model(model)
+    work = WORK_BYTES if form is not WeightForm.STORED else 0
+    loaded = load_transformer(files, CPU, dtype, form=form)
+    assert transformer_bytes(files, dtype, form, ()) == bytes_of(loaded) + work
+    assert text_encoder_bytes(files, dtype) == bytes_of(load_text_encoder(files, CPU, dtype))
+
+
 def scaled_fp8(file: Path) -> None:
     """As the older quantised files of Comfy-Org are: a mark, and one scale a layer."""
     state: State = {"scaled_fp8": torch.empty(0, dtype=torch.float8_e4m3fn)}
@@ -142,7 +163,9 @@ def test_a_job_runs_on_quantised_weights_as_they_are_stored(
     inputs = torch.randn(1, 8, 3, 6, 8), torch.tensor([700.0]), torch.randn(1, 16, 32)
     exact = load_transformer(find_model(model), CPU, torch.float32)(*inputs)
     change(model / TRANSFORMER_FILE)
-    transformer = load_transformer(find_model(model), CPU, torch.float32)
+    files = find_model(model)
+    transformer = load_transformer(files, CPU, torch.float32)
+    assert transformer_bytes(files, torch.float32, WeightForm.STORED, ()) == bytes_of(transformer) + WORK_BYTES
     text_embedding = 2 if name == "our fp8" else 0
     assert sum(isinstance(layer, QuantizedLinear) for layer in transformer.modules()) == 2 * 10 + text_embedding
     assert 0 < (transformer(*inputs) - exact).norm() / exact.norm() <= limit
