@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     prompt, problem = open_prompt(options.model or EMBEDDED_MODEL)
     app = App(qt_app, load_engine, prompt, Settings(QSettings()))
     close_on_interrupt(app)
-    app.start()
+    app.start(with_chosen_model=not options.demo)
     if problem is not None:
         app.show_problem(problem)
     demo = Demo(app, DemoOptions(options.output, options.quit_when_done, options.screenshot)) if options.demo else None
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     exit_code = qt_app.exec()
     if not app.shut_down():
         # A thread that still runs would abort the process in Qt's destructors.
-        print("the engine did not stop in time", file=sys.stderr)
+        print("a thread did not stop in time", file=sys.stderr)
         sys.stderr.flush()
         os._exit(1)
     return exit_code if demo is None else demo.exit_code

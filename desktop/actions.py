@@ -18,6 +18,7 @@ class ActionName(StrEnum):
     REROLL = "reroll"
     STEP_BACK = "step_back"
     STEP_ON = "step_on"
+    MODELS = "models"
     OPEN_LATENTS = "open_latents"
     SHOW_FOLDER = "show_folder"
     RESTORE = "restore"
@@ -48,6 +49,7 @@ def action_specs() -> tuple[ActionSpec, ...]:
         ActionSpec(ActionName.STEP_ON, translate("actions", "One frame on"), "Ctrl+Right"),
         ActionSpec(ActionName.REROLL, translate("actions", "Another seed"), "Ctrl+R", in_menu=True),
         ActionSpec(ActionName.RESTORE, translate("actions", "Restore default settings"), in_menu=True),
+        ActionSpec(ActionName.MODELS, translate("actions", "Models…"), "Ctrl+M", in_menu=True),
         ActionSpec(ActionName.OPEN_LATENTS, translate("actions", "Open latents…"), "Ctrl+O", in_menu=True),
         ActionSpec(ActionName.SHOW_FOLDER, translate("actions", "Open the video folder"), in_menu=True),
         ActionSpec(ActionName.QUIT, translate("actions", "Quit"), "Ctrl+Q", in_menu=True),

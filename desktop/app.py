@@ -11,6 +11,7 @@ from desktop.actions import ActionName, make_actions, make_appearance_group, mak
 from desktop.bridge import EngineBridge
 from desktop.decode_planner import DecodePlanner
 from desktop.frame_clock import FrameClock
+from desktop.model_chooser import ModelChooser
 from desktop.open_latents import LatentsOpener
 from desktop.settings import Settings
 from desktop.show_in_folder import show_in_folder
@@ -47,13 +48,14 @@ class App(QObject):
         self.theme.choose(settings.appearance)
         self.job, self.memory, self.playback = JobState(self), MemoryState(self), Playback(self)
         self.interrupted = InterruptedVideos(self)
+        self.models = ModelChooser(prompt, settings, self)
         canvas, cancel = Canvas(), CancelFlag()
         self.images = CanvasImages(canvas, self)
         self.clock = FrameClock(self.images, self.playback, self)
         self.bridge = EngineBridge(cancel, self)
         self.threads = Threads(load, canvas, cancel, self.bridge)
         self.window = MainWindow(
-            prompt, self.job, self.memory, self.images, self.playback, self.theme, self.interrupted
+            prompt, self.job, self.memory, self.images, self.playback, self.theme, self.interrupted, self.models.library
         )
         self.opener = LatentsOpener(self.window, settings, self)
         self.planner = DecodePlanner(prompt, self.job, self.bridge, self)
@@ -64,11 +66,13 @@ class App(QObject):
         self._stop_timer.timeout.connect(self._close_now)
         self._connect_engine()
         self._connect_views()
+        self.models.connect_inspector(self.threads.inspector, self.models.connect_window(self.window, self.opener))
         self._connect_actions()
 
-    def start(self) -> None:
-        """Show the window; the threads start once it has been painted."""
+    def start(self, *, with_chosen_model: bool = True) -> None:
+        """Show the window, with the model that was chosen last; the threads start once it has been painted."""
         self.prompt.restore_words(self.settings.prompt, self.settings.negative_prompt)
+        self.models.restore(with_choice=with_chosen_model)
         self.window.restore_geometry(self.settings.geometry)
         self.clock.start()
         self.window.show()
@@ -78,6 +82,7 @@ class App(QObject):
         """End clock and threads. False when the engine did not stop in time."""
         self.clock.stop()
         self.planner.stop()
+        self.models.found.close()
         stopped = self.threads.stop()
         if stopped:
             self.interrupted.let_go()  # its end was not heard any more
@@ -102,6 +107,8 @@ class App(QObject):
         bridge.job_started.connect(self._begin)
         bridge.stage_started.connect(job.start_stage)
         bridge.stage_progressed.connect(job.progress_stage)
+        bridge.weights_read.connect(job.read_weights)
+        bridge.lora_matched.connect(job.match_lora)
         bridge.stage_finished.connect(job.finish_stage)
         bridge.stage_finished.connect(self._raise_peak)
         bridge.decode_planned.connect(job.plan_decode)
@@ -134,7 +141,6 @@ class App(QObject):
         window.interrupted_bar.decode_requested.connect(self.decode_interrupted)
         # Queued: the views hear first that the job before has ended.
         self.interrupted.next_due.connect(self.decode_interrupted, Qt.ConnectionType.QueuedConnection)
-        window.files_dropped.connect(self.opener.take)
         self.opener.file_chosen.connect(self.decode_file)
         self.opener.files_refused.connect(self._show_refusal)
         self.clock.ticked.connect(window.preview.tick)
@@ -144,10 +150,11 @@ class App(QObject):
         self.actions = make_actions(self.window)
         slots = {
             ActionName.GENERATE: self.generate,
-            ActionName.CANCEL: self.cancel,
+            ActionName.CANCEL: self.step_out,
             ActionName.STEP_BACK: self.step_back,
             ActionName.STEP_ON: self.step_on,
             ActionName.REROLL: self.prompt.reroll_seed,
+            ActionName.MODELS: self.window.open_models,
             ActionName.OPEN_LATENTS: self.opener.ask,
             ActionName.SHOW_FOLDER: self.open_video_folder,
             ActionName.RESTORE: self.prompt.restore_defaults,
@@ -164,7 +171,7 @@ class App(QObject):
         """Begin the job that the panel describes."""
         self.window.panel.take_typed()
         is_refused = self.prompt.problem() is not None or self.prompt.decode.is_invalid
-        if self.job.is_busy or not self.prompt.has_prompt or is_refused:
+        if self.job.is_busy or not self.prompt.has_prompt or is_refused or not self.prompt.is_model_ready:
             return
         try:
             output = self.new_output()
@@ -201,12 +208,21 @@ class App(QObject):
             self.bridge.cancel()
 
     @Slot()
+    def step_out(self) -> None:
+        """Close the page of models, or else stop the running job: one press does one of the two."""
+        if self.window.are_models_open:
+            self.window.close_models()
+        else:
+            self.cancel()
+
+    @Slot()
     def decode_again(self) -> None:
         """Go on from the latents that a failed job left behind."""
         self.window.panel.take_typed()
         command, latents = self.job.command, self.job.latents
         if command is not None and latents is not None:
-            self.submit(DecodeLatents(latents, command.output, command.model, decode=self.prompt.decode_settings()))
+            decode = self.prompt.decode_settings()
+            self.submit(DecodeLatents(latents, command.output, command.model, decode=decode, parts=command.parts))
 
     @Slot()
     def decode_interrupted(self) -> None:

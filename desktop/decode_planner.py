@@ -23,6 +23,7 @@ class DecodePlanner(QObject):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._ask)
         prompt.values_changed.connect(self._ask_when_settled)
+        prompt.model_changed.connect(self._ask_when_settled)
         prompt.decode.settings_changed.connect(self._ask_soon)
         job.phase_changed.connect(self._take_phase)
         bridge.plan_made.connect(prompt.decode.take_outlook)
@@ -73,7 +74,8 @@ class DecodePlanner(QObject):
 
     def _request(self) -> PlanDecode | None:
         """The question that the panels put, or None while it has no answer."""
-        if self._prompt.problem() is not None:
+        if self._prompt.problem() is not None or not self._prompt.is_model_ready:
             return None
-        values = self._prompt.values
-        return PlanDecode(self._prompt.model, values.width, values.height, values.frames, self._decode.settings())
+        values, use = self._prompt.values, self._prompt.use
+        settings = self._decode.settings()
+        return PlanDecode(use.model, values.width, values.height, values.frames, settings, use.parts)

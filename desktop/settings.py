@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QSettings, QStandardPaths
 
+from desktop.state.model_use import ModelUse, use_from, use_text
 from desktop.theme import Appearance
 
 
@@ -61,6 +62,34 @@ class Settings:
     @latents_folder.setter
     def latents_folder(self, value: str) -> None:
         self.store.setValue("latents/folder", value)
+
+    @property
+    def models_folder(self) -> str:
+        """Where models were looked for last; at first the person's own folder."""
+        home = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.HomeLocation)
+        return self._text("models/folder") or home
+
+    @models_folder.setter
+    def models_folder(self, value: str) -> None:
+        self.store.setValue("models/folder", value)
+
+    @property
+    def model_places(self) -> list[Path]:
+        """The folders and files in which models are looked for."""
+        return [Path(line) for line in self._text("models/places").splitlines() if line]
+
+    @model_places.setter
+    def model_places(self, value: list[Path]) -> None:
+        self.store.setValue("models/places", "\n".join(map(str, value)))
+
+    @property
+    def model_use(self) -> ModelUse:
+        """The chosen model with its parts, at first the one that comes along."""
+        return use_from(self._text("models/choice"))
+
+    @model_use.setter
+    def model_use(self, value: ModelUse) -> None:
+        self.store.setValue("models/choice", use_text(value))
 
     @property
     def video_folder(self) -> Path:

@@ -1,19 +1,21 @@
-"""The engine thread and the gauge thread with what lives on them; made and ended by the UI thread."""
+"""The threads of engine, gauge and model files with what lives on them; made and ended by the UI thread."""
 
 from PySide6.QtCore import QObject, Qt, QThread, Signal, Slot
 
 from desktop.bridge import EngineBridge
+from desktop.model_inspector import ModelInspector
 from desktop.vram_monitor import VramMonitor
 from desktop.worker import EngineWorker, LoadEngine
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
 
 GAUGE_TIMEOUT_MS = 5_000
+FILES_TIMEOUT_MS = 5_000  # a network drive that does not answer is not waited for
 ENGINE_TIMEOUT_MS = 30_000  # closing right after the start waits for the import of torch, which cannot be broken off
 
 
 class Threads(QObject):
-    """Starts both threads after the first paint, and ends them in order with bounded waits."""
+    """Starts the threads after the first paint, and ends them in order with bounded waits."""
 
     load_requested = Signal()
     monitor_stop_requested = Signal()
@@ -23,10 +25,13 @@ class Threads(QObject):
         self._bridge = bridge
         self.worker = EngineWorker(load, canvas, cancel, bridge.mailbox)
         self.monitor = VramMonitor()
+        self.inspector = ModelInspector()
         self._engine_thread = _named_thread("engine", self)
         self._gauge_thread = _named_thread("gauge", self)
+        self._files_thread = _named_thread("files", self)
         self.worker.moveToThread(self._engine_thread)
         self.monitor.moveToThread(self._gauge_thread)
+        self.inspector.moveToThread(self._files_thread)
         self._connect()
 
     def _connect(self) -> None:
@@ -43,18 +48,22 @@ class Threads(QObject):
 
     @Slot()
     def start(self) -> None:
-        """Start both, and import the engine on its own."""
+        """Start them, and import the engine on its own."""
         self._gauge_thread.start(QThread.Priority.LowPriority)
+        self._files_thread.start(QThread.Priority.LowPriority)
         self._engine_thread.start()
         self.load_requested.emit()
 
     def stop(self) -> bool:
-        """End both; False when one did not end in time, and then the process must not run its destructors."""
+        """End them; False when one did not end in time, and then the process must not run its destructors."""
         self._bridge.cancel()
         self._engine_thread.quit()
+        self._files_thread.quit()
         self.monitor_stop_requested.emit()
         gauge_ended = not self._gauge_thread.isRunning() or self._gauge_thread.wait(GAUGE_TIMEOUT_MS)
-        return self._engine_thread.wait(ENGINE_TIMEOUT_MS) and gauge_ended
+        engine_ended = self._engine_thread.wait(ENGINE_TIMEOUT_MS)
+        # After the engine's: a look into a file of torch.save may wait for the same import.
+        return self._files_thread.wait(FILES_TIMEOUT_MS) and engine_ended and gauge_ended
 
 
 def _named_thread(name: str, parent: QObject) -> QThread:

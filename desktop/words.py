@@ -11,7 +11,7 @@ from typing import assert_never
 
 from PySide6.QtCore import QCoreApplication
 
-from desktop.state.latents_files import SUFFIXES, LatentsRefusal
+from desktop.state.latents_files import SUFFIXES, LatentsRefusal, is_model_place
 from engine.commands import Command, DecodeLatents
 from engine.errors import ErrorCode
 from engine.events import Stage
@@ -77,7 +77,7 @@ def _failure(code: ErrorCode, details: Details) -> tuple[str, str]:
         case ErrorCode.MODEL_NOT_FOUND:
             return (
                 translate("words", "The model is not complete: {missing} is missing.").format_map(_Known(details)),
-                translate("words", "Put the missing files into {folder}, or choose another model folder.").format_map(
+                translate("words", "Put the missing files into {folder}, or choose another model.").format_map(
                     _Known(details)
                 ),
             )
@@ -167,7 +167,9 @@ def drop_hint_text(file: Path, refusal: LatentsRefusal | None) -> str:
     """What dropping the dragged files would do; `file` is the first of them."""
     if refusal is not None:
         return refusal_text(refusal).title
-    return translate("words", "Drop to decode {file}").format(file=_shortened(file.name))
+    if is_model_place(file):
+        return translate("words", "Drop to look for models in {file}").format(file=_shortened(file.name))
+    return translate("words", "Drop to open {file}").format(file=_shortened(file.name))
 
 
 def first_picture_text(command: Command | None) -> str:

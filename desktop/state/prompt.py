@@ -8,6 +8,7 @@ from PySide6.QtCore import QObject, Signal
 
 from desktop.state.decode import DecodeState
 from desktop.state.latents_files import knows_its_model
+from desktop.state.model_use import ModelUse
 from engine.commands import DecodeLatents, DecodeSettings, GenerateVideo
 from engine.errors import EngineError
 from engine.presets import ModelDefaults
@@ -38,10 +39,12 @@ class PromptState(QObject):
     """
 
     values_changed = Signal()
+    model_changed = Signal()  # or its defaults, or whether it can be used
 
     def __init__(self, model: Path, defaults: ModelDefaults, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.model = model
+        self.use = ModelUse(model)
+        self.is_model_ready = True
         self.defaults = defaults
         self.decode = DecodeState(self)
         self.values = _initial(defaults)
@@ -52,16 +55,38 @@ class PromptState(QObject):
             self.values = values
             self.values_changed.emit()
 
+    @property
+    def model(self) -> Path:
+        """The model in use: a folder, or the file of a transformer."""
+        return self.use.model
+
+    def take_model(self, use: ModelUse, defaults: ModelDefaults | None, *, is_ready: bool) -> None:
+        """Use another model, or another form of it. With other `defaults` the settings begin anew; None keeps them."""
+        before, values = (self.use, self.is_model_ready, self.defaults), self.values
+        self.use, self.is_model_ready = use, is_ready
+        if defaults is not None and defaults != self.defaults:
+            negative = self.values.negative_prompt
+            own = negative if negative != self.defaults.negative_prompt else defaults.negative_prompt
+            self.defaults = defaults
+            self.values = self._fresh(own)
+        if before != (use, is_ready, self.defaults):
+            self.model_changed.emit()
+        if self.values != values:
+            self.values_changed.emit()
+
     def reroll_seed(self) -> None:
         """Another seed, which gives another video of the same prompt."""
         self.change(replace(self.values, seed=random.randint(0, LARGEST_ROLLED_SEED)))
 
     def restore_defaults(self) -> None:
         """The model's own settings again; what the person wrote and the seed stay."""
+        self.change(self._fresh(self.values.negative_prompt))
+        self.decode.change(DecodeSettings())
+
+    def _fresh(self, negative_prompt: str) -> PromptValues:
         kept = self.values
         fresh = _initial(self.defaults)
-        self.change(replace(fresh, prompt=kept.prompt, negative_prompt=kept.negative_prompt, seed=kept.seed))
-        self.decode.change(DecodeSettings())
+        return replace(fresh, prompt=kept.prompt, negative_prompt=negative_prompt, seed=kept.seed)
 
     def restore_words(self, prompt: str, negative_prompt: str) -> None:
         """What the person wrote last time; nothing written leaves the model's own negative prompt."""
@@ -74,8 +99,10 @@ class PromptState(QObject):
 
     def decode_command(self, latents: Path, output: Path) -> DecodeLatents:
         """The job that decodes a file of `latents`, with the model that made them where that is known, else ours."""
-        model = None if knows_its_model(latents) else self.model
-        return DecodeLatents(latents, output, model, decode=self.decode_settings())
+        decode = self.decode_settings()
+        if knows_its_model(latents):
+            return DecodeLatents(latents, output, decode=decode)
+        return DecodeLatents(latents, output, self.model, decode=decode, parts=self.use.parts)
 
     @property
     def seconds(self) -> float:
@@ -105,6 +132,9 @@ class PromptState(QObject):
             prompt=values.prompt.strip(),
             output=output,
             model=self.model,
+            parts=self.use.parts,
+            weights=self.use.weights,
+            loras=self.use.loras,
             negative_prompt=values.negative_prompt.strip(),
             width=values.width,
             height=values.height,

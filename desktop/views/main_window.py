@@ -16,7 +16,8 @@ from desktop.icons import icon
 from desktop.state.canvas_images import CanvasImages
 from desktop.state.interrupted import InterruptedVideos
 from desktop.state.job import JobState, Phase
-from desktop.state.latents_files import local_files, refusal_of
+from desktop.state.latents_files import is_model_place, local_files, refusal_of
+from desktop.state.library import Library
 from desktop.state.memory import MemoryState
 from desktop.state.playback import Playback
 from desktop.state.prompt import PromptState
@@ -25,6 +26,7 @@ from desktop.views.drop_hint import DropHint
 from desktop.views.error_bar import ErrorBar
 from desktop.views.gauge import Gauge
 from desktop.views.interrupted_bar import InterruptedBar
+from desktop.views.model_page import ModelPage
 from desktop.views.player_bar import PlayerBar
 from desktop.views.preview import PreviewWidget
 from desktop.views.progress_strip import ProgressStrip
@@ -54,16 +56,20 @@ class MainWindow(QMainWindow):
         playback: Playback,
         theme: Theme,
         interrupted: InterruptedVideos,
+        library: Library,
     ) -> None:
         super().__init__()
         self._theme, self._job, self._playback = theme, job, playback
         self._was_painted = False
         self.may_close = False
-        self.panel = PromptPanel(prompt, job, theme.colours)
+        self.panel = PromptPanel(prompt, job, library, theme.colours)
+        self.models = ModelPage(library, theme.colours)
         self.error_bar = ErrorBar(theme.colours)
         self.interrupted_bar = InterruptedBar(interrupted, job)
         self.preview = PreviewWidget(images, playback, theme.colours)
         self.drop_hint = DropHint(self.preview, theme.colours)
+        self._page_hint = DropHint(self.models, theme.colours)  # of the two places only one is to be seen
+        self._is_page_open = False
         self.player = PlayerBar(playback, theme.colours)
         self.progress = ProgressStrip(job, theme.colours)
         self.gauge = Gauge(memory, job, prompt.decode, theme.colours)
@@ -76,6 +82,8 @@ class MainWindow(QMainWindow):
         job.phase_changed.connect(self._show_phase)
         self.error_bar.visibility_changed.connect(self._make_room)
         self.interrupted_bar.visibility_changed.connect(self._make_room)
+        self.panel.model.button.clicked.connect(self.open_models)
+        self.models.close_requested.connect(self.close_models)
         self.paint_in_theme()
         self._show_phase(job.phase)
 
@@ -97,10 +105,33 @@ class MainWindow(QMainWindow):
         self.panel.paint_in(colours)
         self.error_bar.paint_in(colours)
         self.preview.paint_in(colours)
+        self.models.paint_in(colours)
         self.drop_hint.paint_in(colours)
+        self._page_hint.paint_in(colours)
         self.player.paint_in(colours)
         self.progress.paint_in(colours)
         self.gauge.paint_in(colours)
+
+    @property
+    def are_models_open(self) -> bool:
+        """Whether the page of models has the place of the picture."""
+        return self._is_page_open
+
+    @Slot()
+    def open_models(self) -> None:
+        """Show the page of models."""
+        self._is_page_open = True
+        self._make_room()
+        self.models.take_focus()
+
+    @Slot()
+    def close_models(self) -> None:
+        """Show the picture again; the focus goes back to where the page was opened."""
+        had_focus = self.models.isAncestorOf(self.focusWidget() or self)
+        self._is_page_open = False
+        self._make_room()
+        if had_focus:
+            self.panel.model.button.setFocus()
 
     def _lay_out(self) -> None:
         main = QVBoxLayout()
@@ -108,6 +139,7 @@ class MainWindow(QMainWindow):
         main.setSpacing(12)
         main.addWidget(self.error_bar)
         main.addWidget(self.interrupted_bar)
+        main.addWidget(self.models, 1)
         main.addWidget(self.preview, 1)
         main.addWidget(self.player)
         main.addWidget(self.progress)
@@ -128,12 +160,13 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _make_room(self) -> None:
-        """On a screen that is too low for all, a message takes the place of the picture until it has been read."""
+        """The page of models takes the place of the picture; on a low screen a message does, until it has been read."""
         self.interrupted_bar.make_way(self.error_bar.isVisibleTo(self))
         has_message = self.error_bar.isVisibleTo(self) or self.interrupted_bar.isVisibleTo(self)
         is_crowded = has_message and self.height() < SMALLEST_SIZE.height()
+        self.models.setVisible(self._is_page_open and not is_crowded)
         for view in (self.preview, self.player, self.progress):
-            view.setVisible(not is_crowded)
+            view.setVisible(not self._is_page_open and not is_crowded)
 
     @Slot(object)
     def _show_phase(self, phase: Phase) -> None:
@@ -141,12 +174,17 @@ class MainWindow(QMainWindow):
         self.panel.show_phase(phase)
         if self._job.is_busy:
             self.error_bar.hide()
+            self.close_models()
             self.preview.show_text(first_picture_text(self._job.command), waiting=True)
         else:
             self.preview.show_text(self.tr("Describe a video, then press Generate."), waiting=False)
         if focused is not None and not (focused.isVisibleTo(self) and focused.isEnabled()):
             # Qt would go on to the next button, and a second press of the key would cancel what the first began.
             self.preview.setFocus()
+
+    def _hide_hints(self) -> None:
+        self.drop_hint.hide()
+        self._page_hint.hide()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """What the focused widget did not use comes here: a shortcut would take Space away from its buttons."""
@@ -165,15 +203,16 @@ class MainWindow(QMainWindow):
         if not files or self._job.is_busy or not event.possibleActions() & Qt.DropAction.CopyAction:
             event.ignore()
             return
-        refusal = refusal_of(files)
-        self.drop_hint.show_hint(drop_hint_text(files[0], refusal), is_welcome=refusal is None)
+        refusal = None if all(map(is_model_place, files)) else refusal_of(files)
+        for hint in (self.drop_hint, self._page_hint):
+            hint.show_hint(drop_hint_text(files[0], refusal), is_welcome=refusal is None)
         _accept_copy(event)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self.drop_hint.hide()
+        self._hide_hints()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        self.drop_hint.hide()
+        self._hide_hints()
         _accept_copy(event)
         self.files_dropped.emit(local_files(event.mimeData()))
 

@@ -23,9 +23,11 @@ from PySide6.QtWidgets import (
 from desktop.icons import icon
 from desktop.state.job import JobState, Phase
 from desktop.state.latents_files import local_files
+from desktop.state.library import Library
 from desktop.state.prompt import PromptState
 from desktop.theme import Colours
 from desktop.views.decode_panel import DecodePanel
+from desktop.views.model_button import ModelButton
 from desktop.views.number_field import number_field
 from desktop.views.seed_row import SeedRow
 from desktop.views.size_row import SizeRow
@@ -44,12 +46,13 @@ class PromptPanel(QFrame):
     generate_requested = Signal()
     cancel_requested = Signal()
 
-    def __init__(self, state: PromptState, job: JobState, colours: Colours) -> None:
+    def __init__(self, state: PromptState, job: JobState, library: Library, colours: Colours) -> None:
         super().__init__()
         self.setObjectName("panel")
         self.setFixedWidth(PANEL_WIDTH)
         self._state, self._colours = state, colours
         self.decode_panel = DecodePanel(state.decode, job, colours)
+        self.model = ModelButton(library)
         self._make_fields()
         self._lay_out()
         self._guard_from_wheel()
@@ -117,6 +120,8 @@ class PromptPanel(QFrame):
         column = QVBoxLayout(content)
         column.setContentsMargins(16, 0, 16, 4)
         column.setSpacing(8)
+        column.addWidget(self.model)
+        column.addSpacing(4)
         column.addWidget(_heading(self.tr("Prompt")))
         column.addWidget(self._prompt, 3)
         column.addSpacing(4)
@@ -170,6 +175,7 @@ class PromptPanel(QFrame):
         self._seed.reroll_requested.connect(self._state.reroll_seed)
         self._budget.valueChanged.connect(self._take_budget)
         self._state.values_changed.connect(self.show_values)
+        self._state.model_changed.connect(self._show_model)
         self._state.decode.settings_changed.connect(self._show_budget)
         self._state.decode.outlook_changed.connect(self._show_problem)
         self._generate.clicked.connect(self.generate_requested)
@@ -189,6 +195,12 @@ class PromptPanel(QFrame):
         self._seed.show_seed(values.seed)
         self._show_budget()
         self._show_problem()
+
+    @Slot()
+    def _show_model(self) -> None:
+        """Offer the sizes of the model in use."""
+        self._size.show_sizes(self._state.defaults.sizes, self._state.defaults.size_multiple)
+        self.show_values()
 
     @Slot(object)
     def show_phase(self, phase: Phase) -> None:
@@ -237,7 +249,8 @@ class PromptPanel(QFrame):
             text = failure_text(problem.code, problem.details, None)
             self._problem.setText(f"{text.title} {text.advice}")
         self._problem.setVisible(problem is not None)
-        ready = problem is None and self._state.has_prompt and not self._state.decode.is_invalid
+        is_possible = problem is None and self._state.is_model_ready and not self._state.decode.is_invalid
+        ready = is_possible and self._state.has_prompt
         self._generate.setEnabled(ready)
         self._generate.setIcon(icon("generate", self._colours.on_accent if ready else self._colours.text_faint))
 

@@ -30,6 +30,20 @@ class SizeRow(QWidget):
         self._width.valueChanged.connect(self._take_sides)
         self._height.valueChanged.connect(self._take_sides)
 
+    def show_sizes(self, sizes: tuple[Size, ...], multiple: int) -> None:
+        """Offer the sizes of another model; a size of one's own goes with the model that it was typed for."""
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self._choice.clear()
+            self._choice.addItems([self._name(size) for size in sizes])
+            self._choice.addItem(self.tr("Other size…"))
+            self._own.hide()
+        for side in (self._width, self._height):
+            side.blockSignals(True)
+            side.setMinimum(multiple)
+            side.setSingleStep(multiple)
+            side.blockSignals(False)
+
     def show_size(self, width: int, height: int) -> None:
         """Show this size without announcing it; a size of one's own stays open while it is typed."""
         for side, value in ((self._width, width), (self._height, height)):

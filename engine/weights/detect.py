@@ -10,7 +10,8 @@ from engine.weights.complete import CONFIG, EXPERTS, OFFICIAL_VAES, VAE_21, WITH
 from engine.weights.families import Role
 from engine.weights.header import invalid
 from engine.weights.identify import Description
-from engine.weights.inspect import TOKENIZER_FILES, FileReport, inspect_files, inspect_folder
+from engine.weights.inspect import FileReport, inspect_files, inspect_folder
+from engine.weights.model_files import TOKENIZER_FILES
 from engine.weights.provenance import Expert
 from engine.weights.shards import parts_of
 

@@ -3,7 +3,6 @@
 Reads headers only, and without torch but for files of `torch.save`. Lives on the thread of its caller.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from engine.weights.card import bytes_on_card
 from engine.weights.complete import CONFIG, missing_files
 from engine.weights.header import invalid
 from engine.weights.identify import Description, identify
-from engine.weights.shards import SHARD, parts_of
+from engine.weights.model_files import TOKENIZER_FILES, is_checkpoint, walk_models
+from engine.weights.shards import parts_of
 from engine.weights.stored_header import read_stored_header
-
-MODEL_ENDINGS = (".safetensors", ".gguf", ".pth", ".pt", ".bin", ".latent")
-TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +55,13 @@ def inspect_files(files: tuple[Path, ...]) -> FileReport:
 
 
 def inspect_folder(folder: Path) -> FolderReport:
-    """The report on all model files in `folder` and below; a file that cannot be used stops nothing."""
+    """The report on all model files in `folder` and below; a file that cannot be used stops nothing.
+
+    Raises MODEL_INVALID for a folder that cannot be read; one that is not there has no files.
+    """
     reports: list[FileReport] = []
     refused: list[EngineError] = []
-    for first in _first_files(folder):
+    for first in _checkpoints(folder):
         try:
             reports.append(inspect_files(parts_of(first)))
         except EngineError as error:
@@ -74,19 +74,17 @@ def inspect_folder(folder: Path) -> FolderReport:
     return FolderReport(folder, tuple(reports), tuple(refused), missing)
 
 
+def _checkpoints(folder: Path) -> list[Path]:
+    try:
+        return [file for file in walk_models(folder) if is_checkpoint(file)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise invalid(folder, str(error)) from error
+
+
 def _has_config(model: Description) -> bool:
     return model.path.with_name(CONFIG).is_file()
-
-
-def _first_files(folder: Path) -> Iterator[Path]:
-    """Every single file, and of each split one the first part that is there."""
-    seen: set[Path] = set()
-    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in MODEL_ENDINGS and file.is_file()):
-        shard = SHARD.fullmatch(file.name)
-        others = file.with_name(f"{shard['stem']}-of-{shard['count']}{shard['ending']}") if shard else file
-        if others not in seen:
-            yield file
-        seen.add(others)
 
 
 def _has_file(folder: Path, names: tuple[str, ...]) -> bool:

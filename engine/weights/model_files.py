@@ -7,8 +7,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.weights.inspect import MODEL_ENDINGS, TOKENIZER_FILES
-from engine.weights.stored_header import SHARD
+from engine.weights.shards import SHARD
+
+MODEL_ENDINGS = (".safetensors", ".gguf", ".pth", ".pt", ".bin", ".latent")
+TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
+
+
+def is_checkpoint(file: Path) -> bool:
+    """Whether the name of `file` is that of a checkpoint."""
+    return file.suffix.lower() in MODEL_ENDINGS
 
 
 def walk_models(place: Path) -> Iterator[Path]:
@@ -47,7 +54,7 @@ def first_files(files: list[Path]) -> Iterator[Path]:
     for file in files:
         shard = SHARD.fullmatch(file.name)
         checkpoint = f"{shard['stem']}-of-{shard['count']}{shard['ending']}" if shard else file.name
-        if checkpoint not in seen and (file.suffix.lower() in MODEL_ENDINGS or file.name in TOKENIZER_FILES):
+        if checkpoint not in seen and (is_checkpoint(file) or file.name in TOKENIZER_FILES):
             seen.add(checkpoint)
             yield file
 

@@ -57,8 +57,8 @@ def main() -> int:
     """Run the program with `Somebody` at it."""
     start = App.start
 
-    def start_watched(app: App) -> None:
-        start(app)
+    def start_watched(app: App, *, with_chosen_model: bool) -> None:
+        start(app, with_chosen_model=with_chosen_model)
         Somebody(app)
         # What comes before saving only has to be short; the demo keeps the settings that it finds.
         app.prompt.change(replace(app.prompt.values, frames=5, steps=1))

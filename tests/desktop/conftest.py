@@ -95,10 +95,11 @@ class Desks:
         script: Script | None = None,
         allocator: AllocatorSource | None = None,
         load: LoadEngine | None = None,
+        model: Path | None = None,
     ) -> Desk:
         engine = ScriptedEngine(self._folder, script)
         store = QSettings(str(self._folder / "settings.ini"), QSettings.Format.IniFormat)
-        prompt = PromptState(self._folder, DEFAULTS)
+        prompt = PromptState(model or self._folder, DEFAULTS)
         app = App(self._qapp, load or (lambda: (engine, allocator)), prompt, Settings(store))
         desk = Desk(app, engine, self._folder, self._qtbot)
         self._open.append(desk)

@@ -12,6 +12,7 @@ from desktop.decode_words import FRAMES_PER_LATENT
 from desktop.plan_mailbox import PlanMailbox
 from desktop.state.decode import BUDGET_STEP_BYTES, DecodeChoice, DecodeState, EngineStanding
 from desktop.state.job import Phase
+from desktop.state.model_use import ModelUse
 from desktop.views.budget_handle import BudgetHandle
 from desktop.worker import AllocatorSource, JobRunner
 from engine.commands import EMBEDDED_MODEL, DecodeMode, DecodeSettings, GenerateVideo, PlanDecode
@@ -314,7 +315,7 @@ def test_the_real_planner_answers_on_the_engine_thread(desks: Desks, tmp_path: P
         return Engine(tmp_path), None
 
     desk = desks.open(load=load)
-    desk.app.prompt.model = EMBEDDED_MODEL
+    desk.app.prompt.use = ModelUse(EMBEDDED_MODEL)
     decode = desk.app.prompt.decode
     wait_for_plan(desk)
     desk.click(title(desk))

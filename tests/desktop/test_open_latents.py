@@ -184,7 +184,7 @@ def test_a_folder_for_videos_that_cannot_be_made_is_told(opened: Desk, monkeypat
     (opened.folder / "file").touch()
     monkeypatch.setattr(type(opened.app.settings), "video_folder", opened.folder / "file" / "videos")
     drop(opened, mime(opened.folder / "a.pt"))
-    assert "cannot be saved" in said(opened)
+    opened.qtbot.waitUntil(lambda: "cannot be saved" in said(opened))
     assert opened.app.job.phase is Phase.IDLE
 
 
