@@ -132,12 +132,13 @@ def _add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def generate_command(parsed: argparse.Namespace) -> GenerateVideo:
     """The command of `generate`. Raises EngineError when the model's own settings cannot be read."""
-    defaults = defaults_of(parsed.model, parts_of(parsed))
+    model = parsed.model.absolute()
+    defaults = defaults_of(model, parts_of(parsed))
     width, height = parsed.size or (defaults.width, defaults.height)
     return GenerateVideo(
         prompt=parsed.prompt,
         output=parsed.output.resolve(),
-        model=parsed.model.resolve(),
+        model=model,
         negative_prompt=defaults.negative_prompt if parsed.negative is None else parsed.negative,
         width=width,
         height=height,
@@ -160,7 +161,7 @@ def decode_command(parsed: argparse.Namespace) -> DecodeLatents:
     return DecodeLatents(
         latents=parsed.latents.resolve(),
         output=parsed.output.resolve(),
-        model=None if parsed.model is None else parsed.model.resolve(),
+        model=None if parsed.model is None else parsed.model.absolute(),
         fps=parsed.fps,
         decode=decode_settings(parsed),
         layout=parsed.latents_layout,

@@ -20,7 +20,7 @@ def add_inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def show_inspection(path: Path, *, as_json: bool) -> int:
     """Print the report on `path`; returns the exit code. Raises MODEL_INVALID and MODEL_NOT_FOUND."""
-    report = inspect(path.resolve())
+    report = inspect(path.absolute())
     if as_json:
         print(json.dumps(report_fields(report)))
     else:

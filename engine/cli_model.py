@@ -32,9 +32,9 @@ def add_weight_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parts_of(parsed: argparse.Namespace) -> ModelParts:
-    """The parts that were named, by full paths."""
+    """The parts that were named, by full paths; links keep their names, which say what a file is."""
     named = {field.name: getattr(parsed, field.name, None) for field in fields(ModelParts)}
-    return ModelParts(**{name: file.resolve() for name, file in named.items() if file is not None})
+    return ModelParts(**{name: file.absolute() for name, file in named.items() if file is not None})
 
 
 def parse_lora(text: str) -> LoraUse:
@@ -48,7 +48,7 @@ def parse_lora(text: str) -> LoraUse:
         strength, text = float(found), file
     if not text:
         raise ValueError("a LoRA has no file")
-    return LoraUse(Path(text).resolve(), strength, expert)
+    return LoraUse(Path(text).absolute(), strength, expert)
 
 
 def _last(text: str) -> tuple[str, str]:

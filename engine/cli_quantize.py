@@ -37,7 +37,7 @@ def quantize(checkpoint: Path, to: str, output: Path, *, as_json: bool) -> int:
     from engine.weights.containers import open_checkpoint
     from engine.weights.quantize_file import quantize_file
 
-    stored = open_checkpoint((checkpoint.resolve(),))
+    stored = open_checkpoint((checkpoint.absolute(),))
     model = _identified(stored)
     progress = _Progress(len(model.sources), cancel, is_shown=not as_json and sys.stderr.isatty())
     try:

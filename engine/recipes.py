@@ -6,6 +6,7 @@ disk before the next stage begins.
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def generate_video(job: Job, command: GenerateVideo) -> None:
     check_weights(model.files)
     check_runnable(model)
     loras = check_loras(model, command)
-    painter = find_preview_decoder(model.files.folder, model.vae.z_dim)
+    folder_of_model = model.files.folder
+    painter = None if folder_of_model is None else find_preview_decoder(folder_of_model, model.vae.z_dim)
     clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
@@ -102,7 +104,7 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
 def decoder_of(command: DecodeLatents, origin: GenerateVideo | None) -> Decoder:
     """The VAE to decode with: of the model that is asked for, else of the one that made the latents."""
     if command.model is None and origin is not None:
-        return open_decoder(origin.model, origin.parts)
+        return open_decoder(origin.model, replace(origin.parts, vae=command.parts.vae or origin.parts.vae))
     return open_decoder(command.model or EMBEDDED_MODEL, command.parts)
 
 

@@ -17,7 +17,7 @@ class _Copy:
     """A copy under way. `source` is held: the allocator would give its memory to the next layer."""
 
     source: Tensor
-    host: Tensor
+    slot: Tensor
     done: "torch.cuda.Event"
     land: Land
 
@@ -38,12 +38,16 @@ class HostCopies:
             self.finish()
             land(source)
             return
-        host = self._slot(source.numel()).view(source.shape)
+        slot = self._slot(source.numel())
+        if slot is None:
+            self.finish()
+            land(source.cpu())
+            return
         self._stream.wait_stream(torch.cuda.current_stream(source.device))
         with torch.cuda.stream(self._stream):
-            host.copy_(source, non_blocking=True)
+            slot[: source.numel()].view(source.shape).copy_(source, non_blocking=True)
             done = self._stream.record_event()
-        self._under_way.append(_Copy(source, host, done, land))
+        self._under_way.append(_Copy(source, slot, done, land))
         while len(self._under_way) >= SLOTS:
             self._land_one()
 
@@ -55,12 +59,16 @@ class HostCopies:
     def _land_one(self) -> None:
         copy = self._under_way.popleft()
         copy.done.synchronize()
-        copy.land(copy.host)
-        self._slots.append(copy.host.view(-1))
+        copy.land(copy.slot[: copy.source.numel()].view(copy.source.shape))
+        self._slots.append(copy.slot)
 
-    def _slot(self, size: int) -> Tensor:
-        """Page-locked bytes, those of an earlier copy where they suffice."""
+    def _slot(self, size: int) -> Tensor | None:
+        """At least `size` page-locked bytes, those of an earlier copy where they suffice; None when there are none."""
         slot = self._slots.popleft() if self._slots else None
-        if slot is None or slot.numel() < size:
-            slot = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        return slot[:size]
+        if slot is not None and slot.numel() >= size:
+            return slot
+        del slot
+        try:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError:  # a system gives out only so many, and a slower copy is better than none
+            return None

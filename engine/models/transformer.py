@@ -27,9 +27,6 @@ from engine.models.transformer_layers import (
     modulate,
 )
 
-# Parameters of the float32 islands whose names alone do not say so: layer norms of the image embedding among them.
-FLOAT32_PREFIXES = ("time_", "head.", "img_emb.emb_pos", "img_emb.proj.0.", "img_emb.proj.4.")
-
 OnBlock = Callable[[int], None]
 
 
@@ -71,11 +68,6 @@ class TransformerConfig:
         """Tokens along time, height and width of latents of (T, H, W)."""
         frames, height, width = (size // patch for size, patch in zip(latent_shape, self.patch_size, strict=True))
         return frames, height, width
-
-
-def keeps_float32(name: str) -> bool:
-    """Whether the parameter called `name` is used in float32 whatever the model's dtype, and is best stored so."""
-    return name.startswith(FLOAT32_PREFIXES) or "norm" in name or "modulation" in name
 
 
 def sinusoid(timestep: Tensor, channels: int) -> Tensor:

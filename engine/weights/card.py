@@ -7,6 +7,7 @@ norms, biases, embeddings, modulation, head, and the paths of time, text and pic
 from math import prod
 
 from engine.model_choice import WeightForm
+from engine.models.float32_islands import keeps_float32
 from engine.weights.expected import Shape
 from engine.weights.families import Role
 from engine.weights.identify import Description
@@ -17,7 +18,6 @@ WEIGHT = ".weight"
 BF16_BYTES, FP32_BYTES = 2, 4
 NVFP4_COLUMNS = 16  # that share a scale, and multiple of the stored rows and columns
 SCALE_TILE = (128, 4)  # rows and columns that the scales of blocks are filled up to
-FLOAT32_BEGINNINGS = ("time_", "head.", "img_emb.emb_pos", "img_emb.proj.0.", "img_emb.proj.4.")
 NARROW_FLOATS = {"F16": BF16_BYTES, "BF16": BF16_BYTES}  # what is used in float32 stays as narrow as it is stored
 QUANTIZED_ROLES = (Role.TRANSFORMER, Role.TEXT_ENCODER)
 QUANTIZED_FORMS = {"fp8_scaled": QuantFormat.FP8_E4M3, "fp4_scaled": QuantFormat.NVFP4}
@@ -79,11 +79,6 @@ def fp4_bytes(shape: Shape) -> int:
 
 def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
-
-
-def keeps_float32(name: str) -> bool:
-    """Whether a transformer uses the parameter called `name` in float32 whatever its dtype."""
-    return name.startswith(FLOAT32_BEGINNINGS) or "norm" in name or "modulation" in name
 
 
 def _stays_float32(model: Description, name: str, source: WeightSource) -> bool:

@@ -67,7 +67,7 @@ def _joined(checkpoints: list[Checkpoint], indexes: tuple[Index, ...]) -> Checkp
     def read(name: str) -> Tensor:
         return owners[name].read(name)
 
-    return Checkpoint(files, header, metadata, read)
+    return Checkpoint(files, header, metadata, read, {name: part.files[0] for name, part in owners.items()})
 
 
 def _check_index(index: Index, owners: Mapping[str, Checkpoint]) -> None:

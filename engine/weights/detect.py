@@ -6,12 +6,22 @@ from pathlib import Path
 
 from engine.errors import EngineError, ErrorCode
 from engine.model_choice import ModelParts
-from engine.weights.complete import CONFIG, EXPERTS, OFFICIAL_VAES, VAE_21, WITH_EXPERTS, latent_channels, missing_files
+from engine.weights.complete import (
+    CONFIG,
+    EXPERTS,
+    OFFICIAL_VAES,
+    TOKENIZER,
+    VAE_21,
+    WITH_EXPERTS,
+    WITH_IMAGE_ENCODER,
+    latent_channels,
+    missing_files,
+)
 from engine.weights.families import Role
 from engine.weights.header import invalid
-from engine.weights.identify import Description
+from engine.weights.identify import UNKNOWN, Description
 from engine.weights.inspect import FileReport, inspect_files, inspect_folder
-from engine.weights.model_files import TOKENIZER_FILES
+from engine.weights.model_files import JSON_FILE, SPIECE_FILE
 from engine.weights.provenance import Expert
 from engine.weights.shards import parts_of
 
@@ -23,7 +33,7 @@ NO_PARTS = ModelParts()
 class VaeFiles:
     """The files that a decode needs. A network that is stored in several files has them all, in order."""
 
-    folder: Path
+    folder: Path | None  # the one that was named, and None for a single file, whose neighbours are no part of the model
     vae: tuple[Path, ...]
     vae_config: Path | None  # sizes and latent statistics, where they are not Wan's own
     latent_rgb: Path | None  # colours of the latent preview, where they are not Wan's own
@@ -52,7 +62,7 @@ def find_model(model: Path, parts: ModelParts = NO_PARTS) -> ModelFiles:
     """
     shelf = _Shelf.at(model, parts, Role.TRANSFORMER)
     transformer, low_noise = shelf.transformers()
-    text_encoder, image_encoder = shelf.only(Role.TEXT_ENCODER), shelf.only(Role.IMAGE_ENCODER)
+    text_encoder, image_encoder = shelf.only(Role.TEXT_ENCODER), shelf.image_encoder(transformer)
     vae, tokenizer = shelf.vae(transformer), shelf.tokenizer(text_encoder)
     chosen = [of for of in (transformer, low_noise, text_encoder, image_encoder, vae) if of is not None]
     missing = missing_files((of.model for of in chosen), has_tokenizer=tokenizer is not None, has_config=_has_config)
@@ -63,7 +73,7 @@ def find_model(model: Path, parts: ModelParts = NO_PARTS) -> ModelFiles:
     if missing or transformer is None or text_encoder is None or vae is None or tokenizer is None:
         raise shelf.lacks(missing)
     return ModelFiles(
-        *_vae_files(shelf.folder, vae),
+        *_vae_files(shelf.searched, vae),
         transformer=transformer.files,
         low_noise=None if low_noise is None else low_noise.files,
         transformer_config=_if_there(transformer.files[0].with_name(CONFIG)),
@@ -79,10 +89,12 @@ def find_vae(model: Path, parts: ModelParts = NO_PARTS) -> VaeFiles:
     Raises as `find_model` does, of the VAE alone.
     """
     shelf = _Shelf.at(model, parts, Role.VAE)
-    vae = shelf.vae(shelf.transformers()[0] if len(shelf.of(Role.VAE)) > 1 else None)
+    transformers = shelf.of(Role.TRANSFORMER)
+    are_alike = len({latent_channels(of.model) for of in transformers}) == 1
+    vae = shelf.vae(transformers[0] if are_alike else None)
     if vae is None:
         raise shelf.lacks((VAE_21,))
-    return VaeFiles(*_vae_files(shelf.folder, vae))
+    return VaeFiles(*_vae_files(shelf.searched, vae))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,8 @@ class _Shelf:
         named = {role: _named(file, role) for role, file in files.items() if file is not None}
         low_noise = None if parts.low_noise is None else _named(parts.low_noise, Role.TRANSFORMER)
         if model.is_file():
-            named.setdefault(role_of_file, _named(model, role_of_file))
+            if role_of_file not in named:  # decoding may have only the transformer's name, and the VAE's beside it
+                named[role_of_file] = _named(model, role_of_file)
             return cls(model.parent, None, (), (), named, low_noise, parts.tokenizer)
         found = inspect_folder(model)
         return cls(model, model, found.reports, found.refused, named, low_noise, parts.tokenizer)
@@ -138,15 +151,20 @@ class _Shelf:
             found = [of for of in found if latent_channels(of.model) == wanted] or found
         return _only(found)
 
+    def image_encoder(self, transformer: FileReport | None) -> FileReport | None:
+        """The image encoder, for a transformer that has a use for it, or when one was named."""
+        is_used = transformer is not None and transformer.model.family.name in WITH_IMAGE_ENCODER
+        return self.only(Role.IMAGE_ENCODER) if is_used or Role.IMAGE_ENCODER in self.named else None
+
     def tokenizer(self, text_encoder: FileReport | None) -> Path | None:
         """The file with the tokenizer. Raises MODEL_INVALID for several of one kind."""
         if self.named_tokenizer is not None:
             return self.named_tokenizer
-        spiece, other = (self._single(name) for name in TOKENIZER_FILES)
-        if spiece is not None:
+        if (spiece := self._single(SPIECE_FILE)) is not None:
             return spiece
-        # One inside the encoder is surely its own; one in JSON may be that of another network.
-        return text_encoder.files[0] if text_encoder is not None and text_encoder.has_tokenizer else other
+        if text_encoder is not None and text_encoder.has_tokenizer:
+            return text_encoder.files[0]
+        return self._single(JSON_FILE)  # which may be that of another network
 
     def _single(self, name: str) -> Path | None:
         files = sorted(self.folder.rglob(name)) if self.searched else []
@@ -155,15 +173,19 @@ class _Shelf:
         return files[0] if files else None
 
     def lacks(self, missing: tuple[str, ...]) -> EngineError:
-        """The failure for what is missing: a file that is there and damaged says more than a name that is not."""
-        if self.refused:
-            return self.refused[0]
+        """The failure for what is missing: a file that is there and damaged says more than a name that is not.
+
+        Files of other programs' networks say nothing, nor does any file when no network is missing.
+        """
+        ours = [error for error in self.refused if error.details.get("reason") != UNKNOWN]
+        if ours and not {*missing} <= {TOKENIZER, CONFIG}:
+            return ours[0]
         return EngineError(ErrorCode.MODEL_NOT_FOUND, folder=str(self.folder), missing=", ".join(missing))
 
 
-def _vae_files(folder: Path, vae: FileReport) -> tuple[Path, tuple[Path, ...], Path | None, Path | None]:
+def _vae_files(folder: Path | None, vae: FileReport) -> tuple[Path | None, tuple[Path, ...], Path | None, Path | None]:
     config = vae.files[0].with_suffix(".json")
-    return folder, vae.files, _if_there(config), _if_there(folder / LATENT_RGB)
+    return folder, vae.files, _if_there(config), None if folder is None else _if_there(folder / LATENT_RGB)
 
 
 def _named(file: Path, role: Role) -> FileReport:

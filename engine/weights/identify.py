@@ -17,6 +17,7 @@ from engine.weights.quantization import WeightTensors, form_name, gather, source
 from engine.weights.source import Sources, WeightSource
 
 GGUF_ENDING = ".gguf"
+UNKNOWN = "none of the networks that are known"
 # Tensors that published files hold beside a network and that it does not need: marks, tokenizers, the other half of
 # CLIP, heads of training, and a second name of the same values.
 NOT_NEEDED = re.compile(
@@ -101,7 +102,7 @@ def _network(header: Header, metadata: Mapping[str, str], path: Path, read: Read
     weights = gather(named, header, declared_layers(naming, header, metadata, read))
     family = recognise(_value_shapes(weights), path)
     if family is None:
-        raise ValueError("none of the networks that are known")
+        raise ValueError(UNKNOWN)
     sources = _sources(family, weights, header)
     forms: dict[str, Amount] = {}
     for piece in _stored_pieces(sources):

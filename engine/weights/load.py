@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from engine.model_choice import LoraUse, WeightForm
+from engine.models.float32_islands import keeps_float32
 from engine.models.image_encoder import ImageEncoder
 from engine.models.text_encoder import TextEncoder
 from engine.models.tokenizer import Tokenizer
-from engine.models.transformer import WanTransformer, keeps_float32
+from engine.models.transformer import WanTransformer
 from engine.models.video_vae import VideoVae
 from engine.models.video_vae22 import vae_of
 from engine.weights.card import loaded_bytes
@@ -32,7 +33,7 @@ from engine.weights.transformer_config import transformer_config
 from engine.weights.whole import describe, open_network
 
 ISLAND_DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16}  # wider, the values would say no more
-FLOAT32_BYTES = 4
+FLOAT32_BYTES, MERGED_AT_ONCE = 4, 4  # a weight, the change of it, their sum, and what DoRA makes of it
 QUANTIZED_FORMS = {WeightForm.FP8_SCALED: QuantFormat.FP8_E4M3, WeightForm.FP4_SCALED: QuantFormat.NVFP4}
 
 
@@ -98,7 +99,9 @@ def transformer_bytes(files: ModelFiles, dtype: torch.dtype, form: WeightForm, l
     if is_quantized:  # LoRAs lie beside layers that cannot take them in
         headers = [lora.checkpoint.header for lora in match_loras(files, loras)]
         held += sum(prod(info.shape) * FLOAT32_BYTES for header in headers for info in header.values())
-    return held + (WORK_BYTES if is_quantized else 0)
+        return held + WORK_BYTES
+    changed = (source.shape for lora in match_loras(files, loras) for source in lora.sources.values())
+    return held + MERGED_AT_ONCE * FLOAT32_BYTES * max(map(prod, changed), default=0)
 
 
 def text_encoder_bytes(files: ModelFiles, dtype: torch.dtype) -> int:

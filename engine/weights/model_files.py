@@ -10,7 +10,8 @@ from pathlib import Path
 from engine.weights.shards import SHARD
 
 MODEL_ENDINGS = (".safetensors", ".gguf", ".pth", ".pt", ".bin", ".latent")
-TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
+SPIECE_FILE, JSON_FILE = "spiece.model", "tokenizer.json"
+TOKENIZER_FILES = (SPIECE_FILE, JSON_FILE)
 
 
 def is_checkpoint(file: Path) -> bool:

@@ -97,27 +97,28 @@ class _Reader:
         self.count.add(self.opened.byte_count(source))
         to, device = self.target.quantize, self.target.device
         if to is None or source.quantization is to or not self._is_made_smaller(name):
-            with self._faults():
+            with self._faults(source):
                 stored = read_tensors(source, self._read, self.opened.checkpoint.header)
             parts = {part: tensor.to(device) for part, tensor in stored.parts.items()}
             return replace(stored, data=stored.data.to(device), parts=parts)
         values = self._values(name, source).to(device)
-        with self._faults():
+        with self._faults(source):
             return quantize_weight(values, to)
 
     def _values(self, name: str, source: WeightSource) -> Tensor:
-        with self._faults():
+        with self._faults(source):
             return values_of(source, self._read, self.opened.checkpoint.header, self.target.dtype_of(name))
 
     def _read(self, stored_name: str) -> Tensor:
         tensor = self.opened.checkpoint.read(stored_name)
-        check_finite(stored_name, tensor, self.opened.checkpoint.files[0])
+        check_finite(stored_name, tensor, self.opened.checkpoint.file_of(stored_name))
         return tensor
 
     @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
+    def _faults(self, source: WeightSource) -> Iterator[None]:
         """Stored tensors that do not fit together become MODEL_INVALID."""
         try:
             yield
         except ValueError as error:
-            raise invalid(self.opened.checkpoint.files[0], str(error)) from error
+            name = (source.pieces or (source,))[0].name
+            raise invalid(self.opened.checkpoint.file_of(name), str(error)) from error

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from engine.models.transformer import keeps_float32
+from engine.models.float32_islands import keeps_float32
 from engine.output.durable import disk_errors, put_in_place
 from engine.weights.block_scales import swizzled_shape
 from engine.weights.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.models.transformer import keeps_float32
+from engine.models.float32_islands import keeps_float32
 from engine.models.video_vae import VideoVae
 from resources.mini.clips import STATISTICS, encode_scene, trained_vae
 from resources.mini.train_dit import TRANSFORMER, TextToVideo

@@ -9,9 +9,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from engine.memory.predict import encoding_bytes, sampling_bytes
 from engine.memory.simulate import LiveStorages
+from engine.models.float32_islands import keeps_float32
 from engine.models.rope import Grid
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
-from engine.models.transformer import TransformerConfig, WanTransformer, keeps_float32
+from engine.models.transformer import TransformerConfig, WanTransformer
 from engine.sampling.guidance import guided
 from engine.sampling.schedule import unipc_schedule
 from engine.sampling.solvers import Past, unipc_step

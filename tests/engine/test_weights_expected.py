@@ -11,7 +11,7 @@ from torch import nn
 from engine.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from engine.models.preview_decoder import PreviewDecoder, PreviewDecoderConfig
 from engine.models.text_encoder import TextEncoder, TextEncoderConfig
-from engine.models.transformer import TransformerConfig, WanTransformer, keeps_float32
+from engine.models.transformer import TransformerConfig, WanTransformer
 from engine.models.video_vae import VideoVae, VideoVaeConfig
 from engine.models.video_vae22 import VideoVae22, VideoVae22Config
 from engine.weights import card
@@ -28,7 +28,7 @@ from engine.weights.names import official_names
 from engine.weights.quantize import quantize_weight
 from engine.weights.sizes import image_encoder_sizes, text_encoder_sizes, transformer_sizes
 from engine.weights.source import QuantFormat
-from tests.engine.manifests import TRANSFORMERS, shapes
+from tests.engine.manifests import shapes
 
 SMALL = st.integers(1, 5)
 
@@ -143,10 +143,3 @@ def test_bytes_on_the_card_are_those_of_a_quantised_weight(shape: tuple[int, int
 
     assert card.fp8_bytes(shape) == stored_bytes(QuantFormat.FP8_E4M3)
     assert card.fp4_bytes(shape) == stored_bytes(QuantFormat.NVFP4)
-
-
-@pytest.mark.parametrize("manifest", TRANSFORMERS)
-def test_the_parameters_of_float32_are_those_of_the_network(manifest: str) -> None:
-    """The rule lies beside the network too, which needs torch."""
-    for name in shapes(manifest):
-        assert card.keeps_float32(name) == keeps_float32(name)

@@ -1,6 +1,7 @@
 """One model in every layout that people have it in: loaded to the same values, and a whole job run with it."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from engine.cancel import Cancelled
 from engine.commands import DecodeLatents
+from engine.errors import EngineError
 from engine.events import JobFailed, JobFinished, LatentsSaved, LoraMatched
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.quantized_linear import QuantizedLinear
@@ -248,6 +250,17 @@ def test_parts_from_other_folders(model: Path, tmp_path: Path) -> None:
     assert isinstance(run(), JobFinished)
     assert np.array_equal(run.canvas.pixels, wanted)
     latents = next(event.path for event in run.events if isinstance(event, LatentsSaved))
+    again = Run(DecodeLatents(latents, tmp_path / "again.mp4"), tmp_path / "jobs")  # the command beside them says how
+    assert isinstance(again(), JobFinished)
+    assert np.array_equal(again.canvas.pixels, wanted)
+    other = tmp_path / "other" / VAE_FILE
+    other.parent.mkdir()
+    save_file({name: tensor * 0.5 for name, tensor in load_file(kept[VAE_FILE]).items()}, other)
+    shutil.copy(kept["Wan2.1_VAE.json"], other.with_suffix(".json"))
+    with_other = DecodeLatents(latents, tmp_path / "other.mp4", parts=ModelParts(vae=other))
+    differs = Run(with_other, tmp_path / "jobs")
+    assert isinstance(differs(), JobFinished)
+    assert not np.array_equal(differs.canvas.pixels, wanted)
     alone = latents.rename(tmp_path / latents.name)
     decoded = Run(DecodeLatents(alone, tmp_path / "decoded.mp4", kept[VAE_FILE]), tmp_path / "jobs")
     assert isinstance(decoded(), JobFinished)
@@ -277,7 +290,14 @@ def test_a_weight_that_is_no_number_is_named(model: Path) -> None:
     state = load_file(model / TRANSFORMER_FILE)
     state["blocks.1.ffn.2.weight"][3, 5] = float("nan")
     save_file(state, model / TRANSFORMER_FILE)
-    with pytest.raises(Exception, match=r"blocks\.1\.ffn\.2\.weight: not all of its values are finite"):
+    with pytest.raises(EngineError, match=r"blocks\.1\.ffn\.2\.weight: not all of its values are finite"):
+        load_transformer(find_model(model), CPU, torch.float32)
+    shards = [model / f"split-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    inner = [name for name in state if name.startswith("blocks.1.")]
+    save_file({name: tensor for name, tensor in state.items() if name not in inner}, shards[0])
+    save_file({name: state[name] for name in inner}, shards[1])
+    (model / TRANSFORMER_FILE).unlink()
+    with pytest.raises(EngineError, match=str(shards[1])):
         load_transformer(find_model(model), CPU, torch.float32)
 
 

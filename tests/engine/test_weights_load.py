@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import EngineError, ErrorCode
-from engine.models.transformer import keeps_float32
+from engine.models.float32_islands import keeps_float32
 from engine.models.video_vae import VideoVaeConfig
 from engine.models.video_vae22 import VideoVae22, VideoVae22Config, vae_of
 from engine.weights.configs import vae_config
@@ -43,6 +43,11 @@ def files(built: Path, tmp_path: Path) -> ModelFiles:
 @pytest.fixture
 def files_22(files: ModelFiles) -> ModelFiles:
     save_file(vae_of(VAE_22).state_dict(), files.vae[0])
+    return found_again(files)
+
+
+def found_again(files: ModelFiles) -> ModelFiles:
+    assert files.folder is not None
     return find_model(files.folder)
 
 
@@ -91,7 +96,7 @@ def test_a_split_transformer_is_put_together(files: ModelFiles) -> None:
     for i in (1, 2):
         save_file(dict(tensors[i - 1 :: 2]), whole.with_name(f"part-{i:05}-of-00002.safetensors"))
     whole.unlink()
-    model = load(find_model(files.folder), "transformer")
+    model = load(found_again(files), "transformer")
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in tensors)
 
 
@@ -116,7 +121,7 @@ def test_vae_sizes_from_shapes_alone(files: ModelFiles, config: VideoVaeConfig) 
     assert files.vae_config is not None
     files.vae_config.unlink()
     save_file(vae_of(config).state_dict(), files.vae[0])
-    assert vae_config(find_model(files.folder)) == config
+    assert vae_config(found_again(files)) == config
 
 
 @pytest.mark.parametrize("kind", ["files", "files_22"])
@@ -124,7 +129,7 @@ def test_statistics_are_never_guessed(kind: str, request: pytest.FixtureRequest)
     files: ModelFiles = request.getfixturevalue(kind)
     assert files.vae_config is not None
     files.vae_config.unlink()
-    assert "latents_mean is not 8 numbers" in reason(find_model(files.folder), "vae", files.vae[0])
+    assert "latents_mean is not 8 numbers" in reason(found_again(files), "vae", files.vae[0])
 
 
 @torch.no_grad()

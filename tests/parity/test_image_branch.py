@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.models.transformer import TransformerConfig, WanTransformer, keeps_float32
+from engine.models.float32_islands import keeps_float32
+from engine.models.transformer import TransformerConfig, WanTransformer
 from tests.parity.fill import filled
 from tests.parity.official import VECTORS, assert_close, assert_recorded
 from tests.parity.transformer_twin import NARROW, TINY, diffusers_twin, filled_transformer, silent_parameters
