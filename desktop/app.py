@@ -109,6 +109,7 @@ class App(QObject):
         bridge.stage_progressed.connect(job.progress_stage)
         bridge.weights_read.connect(job.read_weights)
         bridge.lora_matched.connect(job.match_lora)
+        bridge.products_chosen.connect(job.choose_products)
         bridge.stage_finished.connect(job.finish_stage)
         bridge.stage_finished.connect(self._raise_peak)
         bridge.decode_planned.connect(job.plan_decode)

@@ -18,6 +18,7 @@ from engine.events import (
     JobStarted,
     LatentsSaved,
     LoraMatched,
+    ProductsChosen,
     StageFinished,
     StageProgressed,
     StageStarted,
@@ -36,6 +37,7 @@ class EngineBridge(QObject):
     stage_started = Signal(object)  # StageStarted
     stage_progressed = Signal(object)  # StageProgressed
     lora_matched = Signal(object)  # LoraMatched
+    products_chosen = Signal(object)  # ProductsChosen
     weights_read = Signal(object)  # WeightsRead
     stage_finished = Signal(object)  # StageFinished
     decode_planned = Signal(object)  # DecodePlanned
@@ -88,6 +90,8 @@ class EngineBridge(QObject):
                 self.stage_progressed.emit(event)
             case LoraMatched():
                 self.lora_matched.emit(event)
+            case ProductsChosen():
+                self.products_chosen.emit(event)
             case WeightsRead():
                 self.weights_read.emit(event)
             case StageFinished():

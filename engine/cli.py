@@ -153,6 +153,7 @@ def generate_command(parsed: argparse.Namespace) -> GenerateVideo:
         parts=parts_of(parsed),
         weights=parsed.weights,
         loras=tuple(parsed.lora),
+        rounds_input=parsed.rounds_input,
     )
 
 

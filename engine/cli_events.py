@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TextIO, assert_never
 
 from engine.cancel import CancelFlag
-from engine.cli_words import said_bytes, said_lora, said_time, sentence
+from engine.cli_words import said_bytes, said_lora, said_products, said_time, sentence
 from engine.events import (
     DecodeFigures,
     DecodePlanned,
@@ -22,6 +22,7 @@ from engine.events import (
     JobStarted,
     LatentsSaved,
     LoraMatched,
+    ProductsChosen,
     Stage,
     StageFinished,
     StageProgressed,
@@ -97,6 +98,8 @@ class ProgressLine:
                 self._draw(self._bar(stage, done, total))
             case LoraMatched():
                 self._print(said_lora(event))
+            case ProductsChosen():
+                self._print(said_products(event))
             case WeightsRead(stage=stage, done_bytes=done, total_bytes=total):
                 self._draw(f"{STAGE_WORDS[stage]:<20} reading {said_bytes(done)} of {said_bytes(total)}")
             case StageFinished(stage=stage, seconds=seconds, peak_bytes=peak):

@@ -27,6 +27,8 @@ def add_weight_options(parser: argparse.ArgumentParser) -> None:
     forms, stored = list(WeightForm), WeightForm.STORED
     text = "form of the transformer's large weights; default: as their file has them"
     parser.add_argument("--weights", type=WeightForm, choices=forms, default=stored, help=text)
+    text = "round what meets a quantised weight as the weight is, where the card can; faster, and less exact"
+    parser.add_argument("--rounds-input", action="store_true", help=text)
     text = "a LoRA, its strength and its transformer where there are two, e.g. style.safetensors@0.8@high_noise"
     parser.add_argument("--lora", type=parse_lora, action="append", default=[], metavar="FILE[@X][@EXPERT]", help=text)
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from engine.errors import ErrorCode
-from engine.events import LoraMatched
+from engine.events import LoraMatched, ProductsChosen
 
 SENTENCES = {
     ErrorCode.INVALID_SIZE: "{width}x{height} is not a size this model can make: both sides must be multiples of "
@@ -38,6 +38,26 @@ def sentence(code: ErrorCode, details: dict[str, str | int | float]) -> str:
     """The failure `code` in English, with its details; byte counts are said in GiB."""
     said = {name: said_bytes(int(value)) if name.endswith("_bytes") else value for name, value in details.items()}
     return SENTENCES[code].format(**said)
+
+
+PRODUCTS = {
+    "dequantized": "with the weights' values",
+    "fp8": "in 8-bit floats",
+    "nvfp4": "in 4-bit floats",
+}
+REASONS = {
+    "as_asked": "as was asked for",
+    "not_asked": "exact in the input; --rounds-input is faster where the card can",
+    "no_tensor_cores": "no card multiplies weights that are stored so",
+    "not_nvidia": "this is not an NVIDIA card",
+    "uneven_size": "the layers have sizes that tensor cores do not take",
+    "older_card": "the card is too old for more",
+}
+
+
+def said_products(chosen: ProductsChosen) -> str:
+    """How quantised layers are computed, and why."""
+    return f"{chosen.layers} quantised layers {PRODUCTS[chosen.product]}: {REASONS[chosen.reason]}"
 
 
 def said_lora(matched: LoraMatched) -> str:

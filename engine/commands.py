@@ -70,7 +70,8 @@ class DecodeSettings:
 class GenerateVideo:
     """Prompt to MP4. `frames` is 4n+1; `width` and `height` in pixels; `fps` of the MP4.
 
-    model: a folder, or the file of a transformer whose other `parts` are given.
+    model: a folder, or the file of a transformer whose other `parts` are given. rounds_input: what meets a quantised
+    weight is rounded as the weight is, where the card has tensor cores for that; faster, and less exact.
     """
 
     prompt: str
@@ -90,6 +91,7 @@ class GenerateVideo:
     parts: ModelParts = field(default_factory=ModelParts)
     weights: WeightForm = WeightForm.STORED
     loras: tuple[LoraUse, ...] = ()
+    rounds_input: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,15 @@ class LoraMatched:
 
 
 @dataclass(frozen=True, slots=True)
+class ProductsChosen:
+    """How so many quantised layers are computed, and why: codes of `engine.models.scaled_products`."""
+
+    product: str
+    reason: str
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobStarted:
     """A job began; `job_folder` holds its command and will hold its latents."""
 
@@ -161,6 +170,7 @@ class JobFailed:
 Event = (
     JobStarted
     | LoraMatched
+    | ProductsChosen
     | StageStarted
     | StageProgressed
     | WeightsRead

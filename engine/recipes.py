@@ -21,10 +21,11 @@ from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
 from engine.device import release_memory
 from engine.errors import EngineError, ErrorCode
-from engine.events import JobStarted, LatentsSaved, LoraMatched, Stage
+from engine.events import JobStarted, LatentsSaved, LoraMatched, ProductsChosen, Stage
 from engine.job import Job
 from engine.memory.predict import encoding_bytes, sampling_bytes
 from engine.memory.predict_preview import preview_stage_bytes
+from engine.models.quantized_linear import products_of
 from engine.models.video_vae import VideoVaeConfig
 from engine.models.video_vae22 import VideoVae22Config
 from engine.output.finished_video import check_output
@@ -212,8 +213,16 @@ def sample_latents(
         peak += preview_stage_bytes(painter.config, clip.latent_size, job.device)
     with job.stages.run(Stage.SAMPLE, peak) as progress:
         transformer = load_transformer(
-            model.files, device, dtype, job.reading(Stage.SAMPLE), form=command.weights, loras=command.loras
+            model.files,
+            device,
+            dtype,
+            job.reading(Stage.SAMPLE),
+            form=command.weights,
+            loras=command.loras,
+            rounds_input=command.rounds_input,
         )
+        for (product, why), layers in products_of(transformer, device).items():
+            job.emit(ProductsChosen(product, why, layers))
         if painter is not None:
             preview = load_preview_decoder(painter, device, dtype, job.cancel.raise_if_set)
         latents = sample(job, command, transformer, texts, clip.shape, preview, progress)

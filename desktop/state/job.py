@@ -18,6 +18,7 @@ from engine.events import (
     JobStarted,
     LatentsSaved,
     LoraMatched,
+    ProductsChosen,
     Stage,
     StageFinished,
     StageProgressed,
@@ -75,6 +76,7 @@ class JobState(QObject):
         self.stage: Stage | None = None
         self.plan: DecodePlanned | None = None
         self.loras: list[LoraMatched] = []
+        self.products: list[ProductsChosen] = []
         self.reading: WeightsRead | None = None  # while a network is on its way from its files
         self.recut_rows: int | None = None  # rows of a strip since memory ran out while decoding
         self.latents: Path | None = None
@@ -107,7 +109,7 @@ class JobState(QObject):
         self.command = command
         self.started = self.stage = self.plan = self.latents = self.finished = self.failure = None
         self.recut_rows = self.reading = None
-        self.stages, self.loras = {}, []
+        self.stages, self.loras, self.products = {}, [], []
         self._enter(Phase.WAITING)
 
     def request_cancel(self) -> None:
@@ -141,6 +143,11 @@ class JobState(QObject):
     @Slot(object)
     def match_lora(self, event: LoraMatched) -> None:
         self.loras.append(event)
+
+    @Slot(object)
+    def choose_products(self, event: ProductsChosen) -> None:
+        self.products.append(event)
+        self.progress_changed.emit()
 
     @Slot(object)
     def read_weights(self, event: WeightsRead) -> None:

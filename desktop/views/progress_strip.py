@@ -4,6 +4,7 @@ from PySide6.QtCore import QSize, QTimer, Slot
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from desktop.icons import icon
+from desktop.product_words import products_text
 from desktop.state.job import JobState, Phase
 from desktop.theme import Colours
 from desktop.views.elided_label import ElidedLabel
@@ -84,6 +85,7 @@ class ProgressStrip(QWidget):
         title, detail = self._words()
         self._title.setText(title)
         self._detail.show_text(detail)
+        self._title.setToolTip(products_text(self._job.products))
         self._time.setText(self._time_left() if self._job.phase is Phase.RUNNING else "")
 
     def _words(self) -> tuple[str, str]:

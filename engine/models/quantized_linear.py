@@ -3,12 +3,13 @@
 L rows of the input, K columns of input and weight, M output features.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from engine.models.scaled_products import Product, fp8_product, nvfp4_product, product_of
+from engine.models.scaled_products import Product, Why, fp8_product, nvfp4_product, product_of
 from engine.weights.dequantize import StoredTensors, check_tensors, row_blocks, rows_of, tensor_scale_of, values
 from engine.weights.source import Part
 
@@ -49,10 +50,10 @@ class QuantizedLinear(nn.Module):
         parts = {part: self.get_buffer(part) for part in self._source.parts}
         return StoredTensors(self._source, self._dtype, self.weight, parts)
 
-    def product(self, device: torch.device) -> tuple[Product, str]:
+    def product(self, device: torch.device) -> tuple[Product, Why]:
         """How y is computed on `device`, and why."""
         if not self.rounds_input:
-            return Product.DEQUANTIZED, "the input is not to be rounded"
+            return Product.DEQUANTIZED, Why.NOT_ASKED
         return product_of(device, self.quantization, (self.out_features, self.in_features))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -97,6 +98,11 @@ class QuantizedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.quantization}, bias={self.bias is not None}"
+
+
+def products_of(network: nn.Module, device: torch.device) -> "Counter[tuple[Product, Why]]":
+    """How the quantised layers of `network` are computed on `device` and why, by number of layers."""
+    return Counter(layer.product(device) for layer in network.modules() if isinstance(layer, QuantizedLinear))
 
 
 def _fp8(x: Tensor, stored: StoredTensors) -> Tensor:

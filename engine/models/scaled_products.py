@@ -24,6 +24,17 @@ class Product(StrEnum):
     NVFP4 = "nvfp4"  # in four bits, the input rounded to NVFP4
 
 
+class Why(StrEnum):
+    """Why a product is computed as it is."""
+
+    AS_ASKED = "as_asked"
+    NOT_ASKED = "not_asked"  # the input is not to be rounded
+    NO_TENSOR_CORES = "no_tensor_cores"  # none of any card take weights that are stored so
+    NOT_NVIDIA = "not_nvidia"
+    UNEVEN_SIZE = "uneven_size"
+    OLDER_CARD = "older_card"
+
+
 # The first cards that have the product: Ada, Blackwell.
 CAPABILITIES = {
     QuantFormat.FP8_E4M3: (Product.FP8, (8, 9)),
@@ -34,18 +45,18 @@ BLOCKS, WHOLE = F.ScalingType.BlockWise1x16, F.ScalingType.TensorWise
 TILED, PLAIN = F.SwizzleType.SWIZZLE_32_4_4, F.SwizzleType.NO_SWIZZLE
 
 
-def product_of(device: torch.device, quantization: QuantFormat, shape: tuple[int, ...]) -> tuple[Product, str]:
+def product_of(device: torch.device, quantization: QuantFormat, shape: tuple[int, ...]) -> tuple[Product, Why]:
     """How `device` computes a product with a weight stored so, of `shape` (M, K), and why."""
     if quantization not in CAPABILITIES:
-        return Product.DEQUANTIZED, f"no tensor core takes {quantization}"
+        return Product.DEQUANTIZED, Why.NO_TENSOR_CORES
     product, needed = CAPABILITIES[quantization]
     if device.type != "cuda" or torch.version.cuda is None:
-        return Product.DEQUANTIZED, f"{device.type} is not an NVIDIA card"
+        return Product.DEQUANTIZED, Why.NOT_NVIDIA
     if any(size % MULTIPLE for size in shape):
-        return Product.DEQUANTIZED, f"{list(shape)} has a size that is no multiple of {MULTIPLE}"
-    has = torch.cuda.get_device_capability(device)
-    said = f"compute capability {has[0]}.{has[1]}, {product} begins with {needed[0]}.{needed[1]}"
-    return (product if has >= needed else Product.DEQUANTIZED), said
+        return Product.DEQUANTIZED, Why.UNEVEN_SIZE
+    if torch.cuda.get_device_capability(device) < needed:
+        return Product.DEQUANTIZED, Why.OLDER_CARD
+    return product, Why.AS_ASKED
 
 
 def fp8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def load_transformer(
     *,
     form: WeightForm = WeightForm.STORED,
     loras: Sequence[LoraUse] = (),
+    rounds_input: bool = False,
 ) -> WanTransformer:
     """The transformer, its products in `dtype`. Raises MODEL_INVALID.
 
@@ -77,7 +78,7 @@ def load_transformer(
     def dtype_of(name: str) -> torch.dtype:
         return ISLAND_DTYPES.get(header[sources[name].name].dtype, torch.float32) if keeps_float32(name) else dtype
 
-    give_weights(model, opened, Target(device, dtype_of, on_read, QUANTIZED_FORMS.get(form)))
+    give_weights(model, opened, Target(device, dtype_of, on_read, QUANTIZED_FORMS.get(form), rounds_input))
     apply_loras(model, changes, dtype, partial(on_read, 0, 0))
     return model
 

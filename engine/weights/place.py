@@ -29,13 +29,15 @@ def ignore(*_: int) -> None:
 class Target:
     """Where the values of a checkpoint go, in which dtype each, and what is called before each and at the end.
 
-    quantize: the form that large layers are brought into, None to leave them as they are stored.
+    quantize: the form that large layers are brought into, None to leave them as they are stored. rounds_input: of
+    quantised layers, see `QuantizedLinear`.
     """
 
     device: torch.device
     dtype_of: Callable[[str], torch.dtype]
     on_read: OnRead
     quantize: QuantFormat | None = None
+    rounds_input: bool = False
 
 
 def give_weights(model: nn.Module, opened: OpenedNetwork, target: Target) -> None:
@@ -51,7 +53,8 @@ def give_weights(model: nn.Module, opened: OpenedNetwork, target: Target) -> Non
     state = {name: reader.values(name, source) for name, source in sources.items() if name not in quantized}
     model.load_state_dict(state, strict=not quantized, assign=True)
     for name, path in quantized.items():
-        layer = QuantizedLinear(reader.quantized(name, sources[name]), state.get(f"{path}.bias"))
+        stored, bias = reader.quantized(name, sources[name]), state.get(f"{path}.bias")
+        layer = QuantizedLinear(stored, bias, rounds_input=target.rounds_input)
         model.set_submodule(path, layer, strict=True)
     model.eval().requires_grad_(False)
     reader.count.add(0)

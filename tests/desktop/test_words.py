@@ -1,5 +1,6 @@
 """Every code has its sentence, whatever details come with it."""
 
+import itertools
 import re
 from dataclasses import replace
 from decimal import Decimal
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desktop.decode_words import choice_name, choice_title, measured_text, plan_details_text, plan_text, waiting_text
+from desktop.product_words import products_text
 from desktop.state.decode import DecodeChoice, EngineStanding
 from desktop.state.output_path import new_video_path
 from desktop.theme import DARK, LIGHT, Colours, style_sheet
@@ -22,9 +24,10 @@ from desktop.words import (
     stage_name,
     sufficient_byte_text,
 )
+from engine import cli_words
 from engine.commands import DecodeSettings
 from engine.errors import ErrorCode
-from engine.events import DecodeFigures, DecodePlanned, Stage
+from engine.events import DecodeFigures, DecodePlanned, ProductsChosen, Stage
 from engine.memory.vram import VramReason
 
 GIB = 1 << 30
@@ -190,3 +193,10 @@ def test_text_is_readable_in_both_themes(colours: Colours) -> None:
     assert contrast(colours.danger, colours.danger_ground) >= 4.5
     assert contrast(colours.accent, colours.track) >= 3
     assert "$" not in style_sheet(colours)
+
+
+def test_the_ways_to_compute_a_product_have_words_here_as_on_the_command_line() -> None:
+    ways = list(itertools.product(cli_words.PRODUCTS, cli_words.REASONS))
+    lines = products_text(ProductsChosen(product, reason, 300) for product, reason in ways).splitlines()
+    assert len(set(lines)) == len(ways)
+    assert all(line.startswith("300 ") and line.endswith(".") for line in lines)

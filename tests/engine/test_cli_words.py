@@ -6,7 +6,7 @@ import json
 import pytest
 
 from engine.cli_events import ProgressLine, event_json
-from engine.cli_words import SENTENCES, parse_bytes, parse_size, said_bytes, said_time, sentence
+from engine.cli_words import PRODUCTS, REASONS, SENTENCES, parse_bytes, parse_size, said_bytes, said_time, sentence
 from engine.errors import ErrorCode
 from engine.events import (
     DecodePlanned,
@@ -19,6 +19,7 @@ from engine.events import (
     StageProgressed,
     StageStarted,
 )
+from engine.models.scaled_products import Product, Why
 from tests.engine.event_samples import EVENTS
 
 DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
@@ -43,6 +44,10 @@ def test_every_failure_has_a_sentence_with_all_its_details(code: ErrorCode) -> N
     for name, value in DETAILS[code].items():
         assert (said_bytes(int(value)) if name.endswith("_bytes") else str(value)) in said
     assert set(SENTENCES) == set(ErrorCode)
+
+
+def test_every_way_to_compute_a_product_and_every_reason_has_words() -> None:
+    assert (set(PRODUCTS), set(REASONS)) == (set(Product), set(Why))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from engine.cancel import Cancelled
 from engine.commands import DecodeLatents
 from engine.errors import EngineError
-from engine.events import JobFailed, JobFinished, LatentsSaved, LoraMatched
+from engine.events import JobFailed, JobFinished, LatentsSaved, LoraMatched, ProductsChosen
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.quantized_linear import QuantizedLinear
 from engine.weights.dequantize import WORK_BYTES
@@ -176,9 +176,11 @@ def test_a_job_runs_on_quantised_weights_as_they_are_stored(
 
 @pytest.mark.parametrize("form", [WeightForm.FP8_SCALED, WeightForm.FP4_SCALED])
 def test_a_job_makes_its_weights_smaller(model: Path, tmp_path: Path, form: WeightForm) -> None:
-    command = dataclasses.replace(tiny_command(model, tmp_path), weights=form)
+    command = dataclasses.replace(tiny_command(model, tmp_path), weights=form, rounds_input=True)
     run = Run(command, tmp_path / "jobs")
     assert isinstance(run(), JobFinished)
+    layers = 22 if form is WeightForm.FP8_SCALED else 20
+    assert ProductsChosen("dequantized", "not_nvidia", layers) in run.events
     assert not np.array_equal(run.canvas.pixels, pixels_of(tiny_command(model, tmp_path / "plain")))
 
 
