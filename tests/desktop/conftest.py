@@ -15,6 +15,7 @@ from PySide6.QtCore import QSettings, Qt, QThread, QTimer
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
+from shiboken6 import isValid
 
 from desktop.app import App
 from desktop.settings import Settings
@@ -42,8 +43,9 @@ def no_leaks() -> Iterator[None]:
     yield
     gc.collect()
     objects = gc.get_objects()  # by type and not by isinstance, which would wake lazy modules of other packages
-    threads = [each.objectName() for each in objects if issubclass(type(each), QThread) and each.isRunning()]
-    timers = [each.parent() for each in objects if type(each) is QTimer and each.isActive()]
+    alive = [each for each in objects if issubclass(type(each), QThread | QTimer) and isValid(each)]
+    threads = [each.objectName() for each in alive if isinstance(each, QThread) and each.isRunning()]
+    timers = [each.parent() for each in alive if type(each) is QTimer and each.isActive()]
     assert not threads, f"threads left running: {threads}"
     assert not timers, f"timers left running: {timers}"
 

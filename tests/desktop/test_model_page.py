@@ -231,7 +231,7 @@ def test_the_choice_is_there_at_the_next_start(desks: Desks, tmp_path: Path) -> 
     assert not again.app.window.models.isVisible()
     again.qtbot.waitUntil(lambda: again.app.models.library.standing is Standing.READY)
     assert again.app.models.library.use() == before
-    assert again.app.prompt.use == before
+    again.qtbot.waitUntil(lambda: again.app.prompt.use == before)
     again.app.models.found.remove_place(folder)
     assert "not in the chosen folders" in again.child(QLabel, "modelStanding").text()
     choose(again, "model", "mini")
