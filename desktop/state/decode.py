@@ -9,7 +9,6 @@ from engine.commands import DecodeMode, DecodeOutlook, DecodeSettings, PlanDecod
 from engine.errors import EngineError, ErrorCode
 
 BUDGET_STEP_BYTES = 16 << 20
-STRIP_MODES = frozenset({DecodeMode.STRIP_MAJOR, DecodeMode.FRAME_MAJOR})
 
 
 class DecodeChoice(Enum):

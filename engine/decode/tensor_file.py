@@ -18,8 +18,8 @@ from torch import Tensor
 
 from engine.device import free_host_bytes
 from engine.errors import EngineError, ErrorCode
-from engine.weights.header import LENGTH_BYTES, said
-from engine.weights.torch_file import ZIP_START, check_archive, is_old_pickle
+from engine.weights.header import LENGTH_BYTES, ZIP_START, said
+from engine.weights.torch_file import check_archive, is_old_pickle
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 MEMORY_FACTOR = 4  # two bytes of a value in the file become four, and as many again while they are worked on

@@ -7,12 +7,10 @@ from torch import Tensor
 
 from engine.weights.checkpoint import Checkpoint
 from engine.weights.gguf_file import open_gguf
-from engine.weights.header import LENGTH_BYTES, invalid, is_header_length, open_file, said
+from engine.weights.header import GGUF_START, LENGTH_BYTES, ZIP_START, invalid, is_header_length, open_file, said
 from engine.weights.safetensors_file import open_safetensors
 from engine.weights.shards import Index, find_parts
-from engine.weights.torch_file import ZIP_START, is_old_pickle, open_torch
-
-GGUF_START = b"GGUF"
+from engine.weights.torch_file import is_old_pickle, open_torch
 
 
 def open_checkpoint(files: tuple[Path, ...]) -> Checkpoint:

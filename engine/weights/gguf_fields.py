@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.weights.header import MAX_HEADER_BYTES, invalid, open_file, said
+from engine.weights.header import GGUF_START, MAX_HEADER_BYTES, invalid, open_file, said
 
-MAGIC = b"GGUF"
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
 NUMBERS = {
@@ -120,12 +119,12 @@ def open_fields(file: Path) -> Iterator[Fields]:
     """The fields of a GGUF `file` from behind its magic; within, ValueError becomes MODEL_INVALID, as on opening."""
     with open_file(file) as stream:
         try:
-            if stream.read(len(MAGIC)) != MAGIC:
+            if stream.read(len(GGUF_START)) != GGUF_START:
                 raise ValueError("not a GGUF file")
             size = os.fstat(stream.fileno()).st_size
             with mmap.mmap(stream.fileno(), min(size, MAX_HEADER_BYTES), access=mmap.ACCESS_READ) as data:
                 fields = Fields(data, size)
-                fields.position = len(MAGIC)
+                fields.position = len(GGUF_START)
                 yield fields
         except (OSError, ValueError) as error:
             raise invalid(file, said(error)) from error

@@ -17,6 +17,7 @@ from engine.weights.strict_json import check_text, parse_object
 # The format's own limit; a larger number means that the first bytes are something else.
 MAX_HEADER_BYTES = 100_000_000
 LENGTH_BYTES = 8
+GGUF_START, ZIP_START = b"GGUF", b"PK\x03\x04"  # of the other kinds of model files; torch.save writes the latter
 METADATA = "__metadata__"
 LARGEST_SIZE = 2**63 - 1  # of a dimension and of all values together, as torch counts them
 LONGEST_REASON = 200

@@ -9,10 +9,18 @@ from pathlib import Path
 
 from engine.weights.declared import ReadBytes
 from engine.weights.gguf_header import read_gguf_header
-from engine.weights.header import LENGTH_BYTES, Contents, Header, invalid, open_file, read_contents, said
+from engine.weights.header import (
+    GGUF_START,
+    LENGTH_BYTES,
+    ZIP_START,
+    Contents,
+    Header,
+    invalid,
+    open_file,
+    read_contents,
+    said,
+)
 
-GGUF_START = b"GGUF"
-ZIP_START = b"PK\x03\x04"
 # A tensor, or an array of GGUF's metadata, that is a tokenizer.
 TOKENIZERS = ("spiece_model", "tokenizer.ggml.tokens")
 

@@ -9,9 +9,18 @@ from pathlib import Path
 
 from engine.models.sentencepiece_model import serialized_model
 from engine.weights.gguf_tokenizer import read_tokenizer
-from engine.weights.header import LENGTH_BYTES, MAX_HEADER_BYTES, invalid, is_header_length, open_file, said
+from engine.weights.header import (
+    GGUF_START,
+    LENGTH_BYTES,
+    MAX_HEADER_BYTES,
+    ZIP_START,
+    invalid,
+    is_header_length,
+    open_file,
+    said,
+)
 from engine.weights.shards import INDEX_ENDING, parts_of
-from engine.weights.stored_header import GGUF_START, ZIP_START, read_stored_header
+from engine.weights.stored_header import read_stored_header
 from engine.weights.tokenizer_json import parse_tokenizer
 
 EMBEDDED = "spiece_model"  # the tensor

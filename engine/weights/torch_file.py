@@ -21,7 +21,6 @@ from engine.weights.header import LENGTH_BYTES, MAX_HEADER_BYTES, Header, Tensor
 from engine.weights.mapped_file import DTYPES, MappedFile
 from engine.weights.strict_json import check_text
 
-ZIP_START = b"PK\x03\x04"  # what `torch.save` has written since version 1.6
 PICKLE_START = b"\x80"  # what it wrote before, and what a safetensors file with a header of 128 bytes begins with
 LOCAL_HEADER_BYTES = 30  # before each file of an archive; its last four bytes are the lengths of two fields after it
 BYTE_ORDER = "byteorder"  # the name of its own file in the archive
