@@ -18,6 +18,7 @@ from engine.models.video_vae import VideoVae, VideoVaeConfig
 from engine.weights.containers import open_checkpoint
 from engine.weights.dequantize import values_of
 from engine.weights.inspect import FileReport, FolderReport, inspect, inspect_files
+from engine.weights.load import load_image_encoder
 from engine.weights.names import Layout
 from engine.weights.quantize import quantize_weight
 from engine.weights.quantized_layers import is_quantized_layer
@@ -62,6 +63,23 @@ def test_a_clip_of_transformers_gives_the_same_features(tmp_path: Path) -> None:
     ours = load(ImageEncoder(size), save(theirs, tmp_path / "clip.safetensors"))
     picture = torch.randn(1, 3, 28, 28)
     torch.testing.assert_close(ours(picture), theirs(picture, output_hidden_states=True).hidden_states[-2])
+
+
+@torch.no_grad()
+def test_the_image_encoder_loads_with_sizes_from_its_shapes(tmp_path: Path) -> None:
+    """Heads of 80 channels, as in every CLIP that Wan uses."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=160, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, projection_dim=4,
+        image_size=28, patch_size=14, hidden_act="gelu",
+    )  # fmt: skip
+    theirs = CLIPVisionModelWithProjection(config).eval()
+    file = save(theirs, tmp_path / "clip.safetensors")
+    ours, picture = load_image_encoder((file,), torch.device("cpu"), torch.float32), torch.randn(1, 3, 28, 28)
+    features = theirs(picture, output_hidden_states=True).hidden_states[-2]
+    torch.testing.assert_close(ours(picture), features, atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()
