@@ -86,7 +86,9 @@ def close_on_interrupt(app: "App") -> None:
     from PySide6.QtCore import QTimer
 
     def stop(number: int, frame: FrameType | None) -> None:
-        QTimer.singleShot(0, app.stop_and_close)  # not here: the line may be one of a slot that works on the same
+        QTimer.singleShot(
+            0, app.closing.stop_and_close
+        )  # not here: the line may be one of a slot that works on the same
 
     for name in INTERRUPTS:
         number = getattr(signal, name, None)

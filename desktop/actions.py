@@ -19,6 +19,7 @@ class ActionName(StrEnum):
     STEP_BACK = "step_back"
     STEP_ON = "step_on"
     MODELS = "models"
+    OPTIMISE = "optimise"
     OPEN_LATENTS = "open_latents"
     SHOW_FOLDER = "show_folder"
     RESTORE = "restore"
@@ -50,6 +51,7 @@ def action_specs() -> tuple[ActionSpec, ...]:
         ActionSpec(ActionName.REROLL, translate("actions", "Another seed"), "Ctrl+R", in_menu=True),
         ActionSpec(ActionName.RESTORE, translate("actions", "Restore default settings"), in_menu=True),
         ActionSpec(ActionName.MODELS, translate("actions", "Models…"), "Ctrl+M", in_menu=True),
+        ActionSpec(ActionName.OPTIMISE, translate("actions", "Memory and speed…"), "Ctrl+T", in_menu=True),
         ActionSpec(ActionName.OPEN_LATENTS, translate("actions", "Open latents…"), "Ctrl+O", in_menu=True),
         ActionSpec(ActionName.SHOW_FOLDER, translate("actions", "Open the video folder"), in_menu=True),
         ActionSpec(ActionName.QUIT, translate("actions", "Quit"), "Ctrl+Q", in_menu=True),

@@ -6,7 +6,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from desktop.plan_mailbox import PlanMailbox
 from engine.cancel import CancelFlag
-from engine.commands import Command, DecodeOutlook, PlanDecode
+from engine.commands import Command, JobOutlook, PlanJob
 from engine.errors import EngineError
 from engine.events import (
     DecodePlanned,
@@ -15,10 +15,13 @@ from engine.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    JobPlanned,
     JobStarted,
     LatentsSaved,
     LoraMatched,
     ProductsChosen,
+    SamplingKept,
+    SamplingRecut,
     StageFinished,
     StageProgressed,
     StageStarted,
@@ -31,8 +34,8 @@ class EngineBridge(QObject):
 
     command_submitted = Signal(object)  # Command
     plan_requested = Signal()  # what is asked lies in `mailbox`
-    plan_made = Signal(object, object)  # PlanDecode, DecodeOutlook
-    plan_refused = Signal(object, object)  # PlanDecode, EngineError
+    plan_made = Signal(object, object)  # PlanJob, JobOutlook
+    plan_refused = Signal(object, object)  # PlanJob, EngineError
     job_started = Signal(object)  # JobStarted
     stage_started = Signal(object)  # StageStarted
     stage_progressed = Signal(object)  # StageProgressed
@@ -40,6 +43,9 @@ class EngineBridge(QObject):
     products_chosen = Signal(object)  # ProductsChosen
     weights_read = Signal(object)  # WeightsRead
     stage_finished = Signal(object)  # StageFinished
+    job_planned = Signal(object)  # JobPlanned
+    sampling_recut = Signal(object)  # SamplingRecut
+    sampling_kept = Signal(object)  # SamplingKept
     decode_planned = Signal(object)  # DecodePlanned
     decode_recut = Signal(object)  # DecodeRecut
     latents_saved = Signal(object)  # LatentsSaved
@@ -65,13 +71,13 @@ class EngineBridge(QObject):
         """Ask the running job to stop; `job_cancelled` tells when it has."""
         self._cancel.set()
 
-    def plan(self, request: PlanDecode) -> None:
-        """Ask how a clip would be decoded. Of requests that come faster than answers only the last is answered."""
+    def plan(self, request: PlanJob) -> None:
+        """Ask what a job would take. Of requests that come faster than answers only the last is answered."""
         self.mailbox.put(request)
         self.plan_requested.emit()
 
     @Slot(object, object)
-    def handle_plan(self, request: PlanDecode, answer: DecodeOutlook | EngineError) -> None:
+    def handle_plan(self, request: PlanJob, answer: JobOutlook | EngineError) -> None:
         """Take the answer to a request from the engine thread (the connection is queued)."""
         if isinstance(answer, EngineError):
             self.plan_refused.emit(request, answer)
@@ -96,6 +102,12 @@ class EngineBridge(QObject):
                 self.weights_read.emit(event)
             case StageFinished():
                 self.stage_finished.emit(event)
+            case JobPlanned():
+                self.job_planned.emit(event)
+            case SamplingRecut():
+                self.sampling_recut.emit(event)
+            case SamplingKept():
+                self.sampling_kept.emit(event)
             case DecodePlanned():
                 self.decode_planned.emit(event)
             case DecodeRecut():

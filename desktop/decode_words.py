@@ -4,7 +4,8 @@ from typing import assert_never
 
 from PySide6.QtCore import QCoreApplication
 
-from desktop.state.decode import DecodeChoice, EngineStanding
+from desktop.state.decode import DecodeChoice
+from desktop.state.outlook import EngineStanding
 from desktop.words import byte_text, duration_text, sufficient_byte_text
 from engine.commands import DecodeSettings
 from engine.events import DecodeFigures, DecodePlanned

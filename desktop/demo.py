@@ -7,7 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QObject, QTimer, Slot
 
 from desktop.app import App
-from desktop.words import Details, failure_text
+from desktop.failure_words import Details, failure_text
 from engine.errors import EngineError, ErrorCode
 from engine.events import JobCancelled, JobFailed, JobFinished
 
@@ -42,13 +42,13 @@ class Demo(QObject):
         prompt = self._app.prompt
         prompt.change(replace(prompt.values, prompt=PROMPT, seed=SEED))
         try:
-            output = self._options.output or self._app.new_output()
+            output = self._options.output or self._app.jobs.new_output(SEED)
         except EngineError as error:
             self._app.show_problem(error)
             self._tell(error.code, error.details, None, str(error))
             self._end(1)
         else:
-            self._app.submit(prompt.command(output.absolute()))
+            self._app.jobs.submit(prompt.command(output.absolute()))
 
     @Slot(object)
     def _finish(self, event: JobFinished) -> None:

@@ -6,6 +6,7 @@ from PySide6.QtCore import QObject, Slot
 
 from desktop.model_inspector import ModelInspector
 from desktop.open_latents import LatentsOpener
+from desktop.open_media import MediaOpener
 from desktop.open_models import ModelsOpener
 from desktop.settings import Settings
 from desktop.state.found_models import FoundModels
@@ -26,11 +27,12 @@ class ModelChooser(QObject):
         self._window: MainWindow | None = None
         self.library.changed.connect(self._take_model)
 
-    def connect_window(self, window: MainWindow, latents: LatentsOpener) -> ModelsOpener:
-        """Take places from dialogs and drops, and hand dropped latents to `latents`."""
+    def connect_window(self, window: MainWindow, media: MediaOpener, latents: LatentsOpener) -> ModelsOpener:
+        """Take places from dialogs, and from drops that are no media, and hand dropped latents to `latents`."""
         self._window = window
         opener = ModelsOpener(window, self._settings, self)
-        window.files_dropped.connect(opener.take)
+        window.files_dropped.connect(media.take)
+        media.files_left.connect(opener.take)
         opener.latents_dropped.connect(latents.take)
         opener.place_chosen.connect(self.add_place)
         window.models.folder_requested.connect(opener.ask_folder)

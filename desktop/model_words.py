@@ -192,12 +192,6 @@ def display_name(path: Path) -> str:
 def refusal_text(refusal: RunRefusal) -> str:
     """Why this version cannot use a file that it knows."""
     match refusal:
-        case RunRefusal.NEEDS_PICTURE:
-            return translate("models", "This model begins with a picture, which Tessera cannot give it yet.")
-        case RunRefusal.NEEDS_TWO_PICTURES:
-            return translate("models", "This model needs a first and a last picture, which Tessera cannot give it yet.")
-        case RunRefusal.NEEDS_TWO_EXPERTS:
-            return translate("models", "This model is two experts that take turns, which Tessera cannot run yet.")
         case RunRefusal.NEEDS_SOUND:
             return translate("models", "This model follows speech, which Tessera cannot give it yet.")
         case RunRefusal.LACKS_PARAMETERS:

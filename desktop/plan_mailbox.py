@@ -2,20 +2,20 @@
 
 from collections import deque
 
-from engine.commands import PlanDecode
+from engine.commands import PlanJob
 
 
 class PlanMailbox:
     """Holds the latest request: while a line is dragged, those that the engine had no time for are worth nothing."""
 
     def __init__(self) -> None:
-        self._latest: deque[PlanDecode] = deque(maxlen=1)  # its ends may be used by two threads at once
+        self._latest: deque[PlanJob] = deque(maxlen=1)  # its ends may be used by two threads at once
 
-    def put(self, request: PlanDecode) -> None:
+    def put(self, request: PlanJob) -> None:
         """Ask for this plan, and no longer for the one before."""
         self._latest.append(request)
 
-    def take(self) -> PlanDecode | None:
+    def take(self) -> PlanJob | None:
         """The latest request, once."""
         try:
             return self._latest.pop()

@@ -6,6 +6,7 @@ from pathlib import Path
 from PySide6.QtCore import QByteArray, QSettings, QStandardPaths
 
 from desktop.state.model_use import ModelUse, use_from, use_text
+from desktop.state.optimise import OptimiseValues, optimise_from, optimise_text
 from desktop.theme import Appearance
 
 
@@ -90,6 +91,25 @@ class Settings:
     @model_use.setter
     def model_use(self, value: ModelUse) -> None:
         self.store.setValue("models/choice", use_text(value))
+
+    @property
+    def media_folder(self) -> str:
+        """Where a picture or a clip was opened last; at first the person's pictures."""
+        pictures = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.PicturesLocation)
+        return self._text("media/folder") or pictures
+
+    @media_folder.setter
+    def media_folder(self, value: str) -> None:
+        self.store.setValue("media/folder", value)
+
+    @property
+    def optimise(self) -> OptimiseValues:
+        """How sampling was fitted into memory and made fast last, at first with nothing that costs quality."""
+        return optimise_from(self._text("sampling/settings"))
+
+    @optimise.setter
+    def optimise(self, value: OptimiseValues) -> None:
+        self.store.setValue("sampling/settings", optimise_text(value))
 
     @property
     def video_folder(self) -> Path:

@@ -1,9 +1,10 @@
-"""The threads of engine, gauge and model files with what lives on them; made and ended by the UI thread."""
+"""The threads of engine, gauge, model files and pictures with what lives on them; made and ended by the UI thread."""
 
 from PySide6.QtCore import QObject, Qt, QThread, Signal, Slot
 
 from desktop.bridge import EngineBridge
 from desktop.model_inspector import ModelInspector
+from desktop.picture_reader import PictureReader
 from desktop.vram_monitor import VramMonitor
 from desktop.worker import EngineWorker, LoadEngine
 from engine.cancel import CancelFlag
@@ -26,12 +27,15 @@ class Threads(QObject):
         self.worker = EngineWorker(load, canvas, cancel, bridge.mailbox)
         self.monitor = VramMonitor()
         self.inspector = ModelInspector()
+        self.pictures = PictureReader()
         self._engine_thread = _named_thread("engine", self)
         self._gauge_thread = _named_thread("gauge", self)
         self._files_thread = _named_thread("files", self)
+        self._pictures_thread = _named_thread("pictures", self)
         self.worker.moveToThread(self._engine_thread)
         self.monitor.moveToThread(self._gauge_thread)
         self.inspector.moveToThread(self._files_thread)
+        self.pictures.moveToThread(self._pictures_thread)
         self._connect()
 
     def _connect(self) -> None:
@@ -51,6 +55,7 @@ class Threads(QObject):
         """Start them, and import the engine on its own."""
         self._gauge_thread.start(QThread.Priority.LowPriority)
         self._files_thread.start(QThread.Priority.LowPriority)
+        self._pictures_thread.start(QThread.Priority.LowPriority)
         self._engine_thread.start()
         self.load_requested.emit()
 
@@ -59,11 +64,13 @@ class Threads(QObject):
         self._bridge.cancel()
         self._engine_thread.quit()
         self._files_thread.quit()
+        self._pictures_thread.quit()
         self.monitor_stop_requested.emit()
         gauge_ended = not self._gauge_thread.isRunning() or self._gauge_thread.wait(GAUGE_TIMEOUT_MS)
         engine_ended = self._engine_thread.wait(ENGINE_TIMEOUT_MS)
         # After the engine's: a look into a file of torch.save may wait for the same import.
-        return self._files_thread.wait(FILES_TIMEOUT_MS) and engine_ended and gauge_ended
+        files_ended = self._files_thread.wait(FILES_TIMEOUT_MS)
+        return self._pictures_thread.wait(FILES_TIMEOUT_MS) and files_ended and engine_ended and gauge_ended
 
 
 def _named_thread(name: str, parent: QObject) -> QThread:

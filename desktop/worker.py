@@ -14,7 +14,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 from desktop.plan_mailbox import PlanMailbox
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
-from engine.commands import Command, DecodeOutlook, PlanDecode
+from engine.commands import Command, JobOutlook, PlanJob
 from engine.errors import EngineError, ErrorCode
 from engine.events import Event, JobFailed
 
@@ -25,8 +25,8 @@ class JobRunner(Protocol):
     def run(self, command: Command, emit: Callable[[Event], None], canvas: Canvas, cancel: CancelFlag) -> None:
         """Run one job to its end, which is the last event emitted; raises nothing but what `emit` raises."""
 
-    def plan(self, request: PlanDecode) -> DecodeOutlook:
-        """How a clip would be decoded now. Raises EngineError."""
+    def plan_job(self, request: PlanJob) -> JobOutlook:
+        """What a job would take now. Raises EngineError."""
 
 
 class AllocatorReading(Protocol):
@@ -73,7 +73,7 @@ class EngineWorker(QObject):
     engine_loaded = Signal(object)  # AllocatorSource | None
     engine_failed = Signal(str)  # the technical text
     event_emitted = Signal(object)  # Event
-    plan_answered = Signal(object, object)  # PlanDecode, DecodeOutlook | EngineError
+    plan_answered = Signal(object, object)  # PlanJob, JobOutlook | EngineError
 
     def __init__(self, load: LoadEngine, canvas: Canvas, cancel: CancelFlag, mailbox: PlanMailbox) -> None:
         super().__init__()
@@ -119,10 +119,10 @@ class EngineWorker(QObject):
         self.event_emitted.emit(event)
 
 
-def answer_of(engine: JobRunner, request: PlanDecode) -> DecodeOutlook | EngineError:
+def answer_of(engine: JobRunner, request: PlanJob) -> JobOutlook | EngineError:
     """The plan, or why there is none."""
     try:
-        return engine.plan(request)
+        return engine.plan_job(request)
     except EngineError as error:
         return error
     except Exception as error:

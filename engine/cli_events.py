@@ -19,12 +19,16 @@ from engine.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    JobPlanned,
     JobStarted,
     LatentsSaved,
     LoraMatched,
     ProductsChosen,
+    SamplingKept,
+    SamplingRecut,
     Stage,
     StageFinished,
+    StageOutlook,
     StageProgressed,
     StageStarted,
     WeightsRead,
@@ -34,6 +38,7 @@ BAR_WIDTH = 24
 STAGE_WORDS = {
     Stage.LOAD: "loading",
     Stage.TEXT: "reading the prompt",
+    Stage.IMAGE: "reading pictures",
     Stage.SAMPLE: "sampling",
     Stage.DECODE: "decoding",
     Stage.ENCODE: "writing the video",
@@ -104,6 +109,12 @@ class ProgressLine:
                 self._draw(f"{STAGE_WORDS[stage]:<20} reading {said_bytes(done)} of {said_bytes(total)}")
             case StageFinished(stage=stage, seconds=seconds, peak_bytes=peak):
                 self._print(f"{STAGE_WORDS[stage]:<20} {said_time(seconds):>6}   peak {said_bytes(peak)}")
+            case JobPlanned():
+                self._print(describe_job(event))
+            case SamplingRecut(resident_blocks=blocks, chunk_tokens=tokens):
+                self._print(f"memory ran out       going on with {blocks} blocks on the card, {tokens} tokens at once")
+            case SamplingKept():
+                pass  # once in many steps, and nothing to do about it
             case DecodePlanned(plan=plan):
                 self._print(describe_plan(plan))
             case DecodeRecut(strip_rows=rows):
@@ -140,6 +151,23 @@ class ProgressLine:
         self._draw("")
         self._stream.write(("\r" if self._is_terminal else "") + text + "\n")
         self._stream.flush()
+
+
+def describe_job(planned: JobPlanned) -> str:
+    """What the stages will take, which of them do not fit, and how sampling is cut."""
+    cut = planned.sampling
+    blocks = f"{cut.resident_blocks} of {cut.blocks} blocks on the card"
+    peaks = (f"{STAGE_WORDS[stage.stage]} {said_bytes(stage.predicted_peak_bytes)}" for stage in planned.stages)
+    lines = [f"predicted peaks      {', '.join(peaks)}"]
+    lines += [describe_misfit(stage) for stage in planned.stages if not stage.fits]
+    lines.append(f"sampling plan        {blocks}, {cut.chunk_tokens} of {cut.tokens} tokens at once")
+    return "\n".join(lines)
+
+
+def describe_misfit(stage: StageOutlook) -> str:
+    """That a stage does not fit, and what would do."""
+    budget, smallest = said_bytes(stage.budget_bytes or 0), said_bytes(stage.smallest_bytes)
+    return f"does not fit         {STAGE_WORDS[stage.stage]}: the budget is {budget}, {smallest} would do"
 
 
 def describe_plan(plan: DecodeFigures) -> str:

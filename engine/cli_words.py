@@ -16,6 +16,7 @@ SENTENCES = {
     ErrorCode.MODEL_NOT_FOUND: "No complete model in {folder}; missing: {missing}.",
     ErrorCode.MODEL_INVALID: "The model file {file} cannot be used: {reason}.",
     ErrorCode.LATENTS_INVALID: "The latents {file} cannot be used: the file {reason}.",
+    ErrorCode.PICTURE_INVALID: "{file} cannot be used: {reason}.",
     ErrorCode.NO_PLAN_FITS: "No way of decoding fits into {budget_bytes}; the smallest needs {smallest_bytes}.",
     ErrorCode.OUT_OF_MEMORY: "Memory ran out in the stage '{stage}'. A smaller size, fewer frames or a smaller "
     "--budget will need less.",

@@ -4,14 +4,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from engine.commands import DecodeSettings
-from engine.decode.figures import describe
 from engine.decode.plan import DecodePlan, plan
 from engine.device import Device, free_bytes, free_host_bytes
 from engine.errors import EngineError, ErrorCode
-from engine.events import DecodePlanned
 from engine.model_choice import ModelParts
 from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
@@ -154,19 +150,3 @@ def free_disk_bytes(folder: Path) -> int:
         return shutil.disk_usage(there).free
     except OSError:
         return 0
-
-
-def plan_for(
-    model: Path | None, size: tuple[int, int], frames: int, dtype: torch.dtype, settings: DecodeSettings
-) -> DecodePlanned:
-    """How a clip would be decoded on a machine without limits but those of `settings`.
-
-    Without `model` the sizes are those of Wan 2.1. Raises what `open_model`, `Clip.of_pixels` and `plan` raise.
-    """
-    if model is None:
-        vae, multiple = VideoVaeConfig(), VideoVaeConfig().spatial_factor * max(TransformerConfig().patch_size[1:])
-    else:
-        opened = open_model(model)
-        vae, multiple = opened.vae, opened.size_multiple
-    clip = Clip.of_pixels(vae, multiple, size, frames)
-    return describe(plan(clip.latent_size, vae, dtype, settings), clip.latent_size[2], vae, dtype)

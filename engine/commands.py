@@ -11,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.decode.tiling import ReferenceTiling
-from engine.events import DecodePlanned
+from engine.events import DecodePlanned, JobPlanned
+from engine.generation import AttentionBackend, Given, SamplingSettings, Solver, given_from, sampling_from
 from engine.model_choice import LoraUse, ModelParts, WeightForm, lora_from, parts_from
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "resources" / "mini"
 COMMAND_FILE = "command.json"  # in the folder of its job, beside the latents
-
-
-class Solver(StrEnum):
-    """Which integrator walks from noise to picture."""
-
-    UNIPC = "unipc"
-    EULER = "euler"
 
 
 class DecodeMode(StrEnum):
@@ -70,6 +64,9 @@ class DecodeSettings:
 class GenerateVideo:
     """Prompt to MP4. `frames` is 4n+1; `width` and `height` in pixels; `fps` of the MP4.
 
+    guidance_low, boundary: of models of two transformers, the guidance of the second, and the noise level (0..1) below
+    which it takes over; None leaves them to the model. times: the noise levels of a distilled model times 1000, before
+    the shift, one a step; empty for `steps` even ones. budget_bytes: what every stage must stay below on the card.
     model: a folder, or the file of a transformer whose other `parts` are given. rounds_input: what meets a quantised
     weight is rounded as the weight is, where the card has tensor cores for that; faster, and less exact.
     """
@@ -92,6 +89,12 @@ class GenerateVideo:
     weights: WeightForm = WeightForm.STORED
     loras: tuple[LoraUse, ...] = ()
     rounds_input: bool = False
+    guidance_low: float | None = None
+    boundary: float | None = None
+    times: tuple[float, ...] = ()
+    given: Given = field(default_factory=Given)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    budget_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,18 @@ class DecodeLatents:
     parts: ModelParts = field(default_factory=ModelParts)
 
 
-Command = GenerateVideo | DecodeLatents
+@dataclass(frozen=True, slots=True)
+class ContinueVideo:
+    """Go on with a job that was killed, failed or stopped while sampling, in its own folder `job`, to the same result.
+
+    It begins after the step that was kept last, or at the first where none was. What it makes is said in the folder.
+    """
+
+    job: Path
+    output: Path
+
+
+Command = GenerateVideo | DecodeLatents | ContinueVideo
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +148,40 @@ class DecodeOutlook:
     ground_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class BackendState:
+    """Whether an attention back end can be used here: `reason` is a code of `engine.attention`, `detail` its data."""
+
+    backend: AttentionBackend
+    is_available: bool
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanJob:
+    """What would this job take now? A question and no job: headers are read, nothing is loaded or written."""
+
+    command: GenerateVideo
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutlook:
+    """The answer to `PlanJob`: every stage, how sampling and decoding are cut, and what this machine can do.
+
+    width, height: what is sampled, where what was asked for is not legal for the model. compile_reason: why blocks
+    cannot be compiled here, empty where they can be. ground_bytes: what a decode would find held.
+    """
+
+    planned: JobPlanned
+    decode: DecodePlanned
+    width: int
+    height: int
+    backends: tuple[BackendState, ...]
+    compile_reason: str
+    ground_bytes: int
+
+
 def to_json(command: Command) -> str:
     """The command as one JSON object with its kind, readable by `from_json`."""
     return json.dumps({"kind": type(command).__name__, **dataclasses.asdict(command)}, default=str, ensure_ascii=False)
@@ -143,6 +191,8 @@ def from_json(text: str) -> Command:
     """The command that `to_json` wrote. Raises ValueError or TypeError on anything else."""
     fields: dict[str, Any] = json.loads(text)
     kind = fields.pop("kind", None)
+    if kind == "ContinueVideo":
+        return ContinueVideo(**{name: Path(path) for name, path in fields.items()})
     decode = dict(fields.pop("decode"))
     tiling = ReferenceTiling(**decode.pop("tiling", {}))  # earlier files have none, nor `parts`, `weights`, `loras`
     fields["decode"] = DecodeSettings(**decode | {"mode": DecodeMode(decode["mode"]), "tiling": tiling})
@@ -152,6 +202,9 @@ def from_json(text: str) -> Command:
         case "GenerateVideo":
             weights = WeightForm(fields.pop("weights", WeightForm.STORED))
             loras = tuple(map(lora_from, fields.pop("loras", ())))
+            fields["given"] = given_from(fields.pop("given", {}))
+            fields["sampling"] = sampling_from(fields.pop("sampling", {}))
+            fields["times"] = tuple(fields.pop("times", ()))
             return GenerateVideo(**fields | {"solver": Solver(fields["solver"]), "weights": weights, "loras": loras})
         case "DecodeLatents":
             layout = LatentsLayout(fields.pop("layout", LatentsLayout.AUTOMATIC))

@@ -9,18 +9,30 @@ from typing import assert_never
 
 import torch
 
+from engine.attention.backends import backend_states
 from engine.cancel import CancelFlag, Cancelled
 from engine.canvas import Canvas
 from engine.clip import Clip, open_model, plan_on
-from engine.commands import Command, DecodeLatents, DecodeOutlook, GenerateVideo, PlanDecode
+from engine.commands import (
+    Command,
+    ContinueVideo,
+    DecodeLatents,
+    DecodeOutlook,
+    GenerateVideo,
+    JobOutlook,
+    PlanDecode,
+    PlanJob,
+)
 from engine.decode.figures import describe
+from engine.denoise.compiled import compile_reason
 from engine.device import is_out_of_memory, pick_device, release_memory, use_cpu_threads
 from engine.errors import EngineError, ErrorCode
 from engine.events import Event, JobCancelled, JobFailed, JobFinished, Stage
 from engine.job import Job
 from engine.memory.budget import held_bytes
 from engine.output.job_folder import default_jobs_folder
-from engine.recipes import decode_latents, generate_video
+from engine.prepare import look, plan_of
+from engine.recipes import continue_video, decode_latents, generate_video
 from engine.stages import Stages, libraries_bytes
 
 
@@ -46,7 +58,7 @@ class Engine:
                 run_recipe(job, command)
             end = JobFinished(command.output, time.perf_counter() - began, stages.highest_peak_bytes)
         except Cancelled:
-            end = JobCancelled(job.latents)
+            end = JobCancelled(job.latents, job.kept_steps)
         except Exception as error:
             end = failure(job, error)
         # Only here have the frames of the failed call let go of their tensors. A card that broke down refuses even
@@ -67,6 +79,25 @@ class Engine:
         ground = held_bytes(device.torch_device) + libraries_bytes(Stage.DECODE, device.torch_device)
         return DecodeOutlook(describe(plan, clip.latent_size[2], clip.vae, device.vae_dtype), ground)
 
+    def plan_job(self, request: PlanJob) -> JobOutlook:
+        """What the job of `request` would take with the memory that is free now; headers are read, nothing is loaded.
+
+        A stage that nothing fits for is told as it would be at its smallest. Raises what `look` and `plan_of` raise.
+        """
+        device, command = self._device, request.command
+        looked = look(device, command)
+        plan = plan_of(device, self._jobs_folder, command, looked)
+        head_dim = looked.model.transformer.head_dim
+        return JobOutlook(
+            planned=plan.told(),
+            decode=describe(plan.decode, looked.clip.latent_size[2], looked.clip.vae, device.vae_dtype),
+            width=looked.clip.width,
+            height=looked.clip.height,
+            backends=backend_states(device.torch_device, device.network_dtype, head_dim),
+            compile_reason=compile_reason(device.torch_device),
+            ground_bytes=held_bytes(device.torch_device) + libraries_bytes(Stage.DECODE, device.torch_device),
+        )
+
 
 def run_recipe(job: Job, command: Command) -> None:
     """The recipe that belongs to the command. Raises what the recipe raises, and Cancelled."""
@@ -74,6 +105,8 @@ def run_recipe(job: Job, command: Command) -> None:
     match command:
         case GenerateVideo():
             generate_video(job, command)
+        case ContinueVideo():
+            continue_video(job, command)
         case DecodeLatents():
             decode_latents(job, command)
         case _:
@@ -84,9 +117,9 @@ def failure(job: Job, error: Exception) -> JobFailed:
     """What a person is told about `error`; everything without a code of its own is unexpected."""
     technical = "".join(traceback.format_exception(error))
     if isinstance(error, EngineError):
-        return JobFailed(error.code, error.details, technical, job.latents)
+        return JobFailed(error.code, error.details, technical, job.latents, job.kept_steps)
     if is_out_of_memory(error):
         stage = job.stages.current
-        return JobFailed(ErrorCode.OUT_OF_MEMORY, {"stage": stage or ""}, technical, job.latents)
+        return JobFailed(ErrorCode.OUT_OF_MEMORY, {"stage": stage or ""}, technical, job.latents, job.kept_steps)
     reason = f"{type(error).__name__}: {error}"
-    return JobFailed(ErrorCode.UNEXPECTED, {"reason": reason}, technical, job.latents)
+    return JobFailed(ErrorCode.UNEXPECTED, {"reason": reason}, technical, job.latents, job.kept_steps)

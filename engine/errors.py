@@ -13,6 +13,7 @@ class ErrorCode(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"  # folder, missing (file names)
     MODEL_INVALID = "model_invalid"  # file, reason
     LATENTS_INVALID = "latents_invalid"  # file, reason
+    PICTURE_INVALID = "picture_invalid"  # file (of a picture or a clip), reason
     NO_PLAN_FITS = "no_plan_fits"  # budget_bytes, smallest_bytes
     OUT_OF_MEMORY = "out_of_memory"  # stage
     OUTPUT_NOT_WRITABLE = "output_not_writable"  # path, reason

@@ -15,6 +15,7 @@ class Stage(StrEnum):
 
     LOAD = "load"
     TEXT = "text"
+    IMAGE = "image"
     SAMPLE = "sample"
     DECODE = "decode"
     ENCODE = "encode"
@@ -59,6 +60,71 @@ class DecodeRecut:
     """Memory ran out while decoding: strips have `strip_rows` rows from now on, finished rows stay."""
 
     strip_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutlook:
+    """What a stage will take on the card at most, in live tensor bytes with its weights, and what it is held to.
+
+    smallest_bytes: the least that it could be cut down to. budget_bytes None is no limit.
+    """
+
+    stage: Stage
+    predicted_peak_bytes: int
+    smallest_bytes: int
+    budget_bytes: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the stage keeps to its budget."""
+        return self.budget_bytes is None or self.predicted_peak_bytes <= self.budget_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingFigures:
+    """How sampling is cut: `resident_blocks` of `blocks` stay on the card, `chunk_tokens` of `tokens` go together.
+
+    host_bytes: blocks that wait in host memory or files. copied_bytes, tflop: of one step. seconds: of one step on
+    this device, roughly; None where nobody can say.
+    """
+
+    resident_blocks: int
+    blocks: int
+    chunk_tokens: int
+    tokens: int
+    host_bytes: int
+    copied_bytes: int
+    tflop: float
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlanned:
+    """What every stage of a job will take before it starts, in the order they run, and how sampling is cut."""
+
+    stages: tuple[StageOutlook, ...]
+    sampling: SamplingFigures
+    budget_bytes: int | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether all stages keep to their budgets."""
+        return all(stage.fits for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRecut:
+    """Memory ran out while sampling: from the last finished step on it goes in smaller pieces."""
+
+    resident_blocks: int
+    chunk_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingKept:
+    """The state after `steps` steps is on disk; a job that is stopped or killed can go on from there."""
+
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +218,27 @@ class JobFinished:
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled:
-    """The job stopped because it was asked to; `latents` is set when sampling had finished."""
+    """The job stopped because it was asked to; `latents` is set when sampling had finished.
+
+    kept_steps: steps of sampling that are on disk, from which the job can go on.
+    """
 
     latents: Path | None = None
+    kept_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """The job failed. `details` fill the sentence that belongs to `code`; `technical` is for a log."""
+    """The job failed. `details` fill the sentence that belongs to `code`; `technical` is for a log.
+
+    latents, kept_steps: as in `JobCancelled`.
+    """
 
     code: ErrorCode
     details: dict[str, str | int | float]
     technical: str
     latents: Path | None = None
+    kept_steps: int = 0
 
 
 Event = (
@@ -175,6 +249,9 @@ Event = (
     | StageProgressed
     | WeightsRead
     | StageFinished
+    | JobPlanned
+    | SamplingRecut
+    | SamplingKept
     | DecodePlanned
     | DecodeRecut
     | LatentsSaved

@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
 from engine.device import Device
-from engine.events import Event, Stage, WeightsRead
+from engine.events import Event, SamplingKept, Stage, WeightsRead
 from engine.preview import Preview, preview_pictures
 from engine.stages import Stages
 
@@ -21,7 +21,7 @@ TELL_SECONDS = 0.2  # between two events about bytes that were read
 
 @dataclass(slots=True)
 class Job:
-    """One job. `latents` is set as soon as the sampled latents are on disk."""
+    """One job. `latents` is set as soon as the sampled latents are on disk; `kept_steps` are on disk before that."""
 
     emit: Callable[[Event], None]
     canvas: Canvas
@@ -30,6 +30,7 @@ class Job:
     stages: Stages
     jobs_folder: Path
     latents: Path | None = None
+    kept_steps: int = 0
 
     def check(self) -> None:
         """Raise `Cancelled` when a stop was asked for; called between blocks and layers.
@@ -54,6 +55,11 @@ class Job:
                 self.emit(WeightsRead(stage, done, total))
 
         return read
+
+    def keep_steps(self, steps: int) -> None:
+        """The state after `steps` steps of sampling is on disk."""
+        self.kept_steps = steps
+        self.emit(SamplingKept(steps))
 
     def show_preview(self, latents: Tensor, preview: Preview | None) -> None:
         """Put a picture of every latent frame of `latents` [1, z, T, h, w] on the canvas, each as soon as it is there.

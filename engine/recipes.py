@@ -10,76 +10,81 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from engine.clip import Clip, Decoder, Model, open_decoder, open_model, plan_on
-from engine.commands import EMBEDDED_MODEL, Command, DecodeLatents, GenerateVideo
+from engine.commands import EMBEDDED_MODEL, Command, ContinueVideo, DecodeLatents, GenerateVideo
+from engine.conditions import read_pictures, read_prompts
 from engine.decode.figures import describe
 from engine.decode.frames import FrameStore
 from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
 from engine.device import release_memory
-from engine.errors import EngineError, ErrorCode
-from engine.events import JobStarted, LatentsSaved, LoraMatched, ProductsChosen, Stage
+from engine.errors import EngineError
+from engine.events import JobStarted, LatentsSaved, Stage
+from engine.generation import Given
 from engine.job import Job
-from engine.memory.predict import encoding_bytes, sampling_bytes
-from engine.memory.predict_preview import preview_stage_bytes
-from engine.models.quantized_linear import products_of
 from engine.models.video_vae import VideoVaeConfig
 from engine.models.video_vae22 import VideoVae22Config
 from engine.output.finished_video import check_output
 from engine.output.interrupted import settle
-from engine.output.job_folder import HALF_DONE_FILES, LOCK_FILE, JobFolder, command_beside
+from engine.output.job_folder import HALF_DONE_FILES, LOCK_FILE, JobFolder, command_beside, command_in
 from engine.output.job_lock import JobLock
 from engine.output.metadata import JobRecord
-from engine.output.video_writer import VideoFormat, VideoWriter
-from engine.preview import Preview, preview_scale, read_factors
+from engine.output.video_writer import Before, VideoFormat, VideoWriter
+from engine.pictures.fit import Target
+from engine.pictures.given import read_given
+from engine.pictures.road import picture_use
+from engine.prepare import Prepared, prepare
+from engine.preview import preview_scale, read_factors
 from engine.render import decode, encode
-from engine.sampling.sampler import encode_prompts, sample
-from engine.sampling.validation import check_fps, check_settings
-from engine.weights.configs import text_encoder_config
-from engine.weights.load import (
-    check_weights,
-    load_text_encoder,
-    load_tokenizer,
-    load_transformer,
-    match_loras,
-    text_encoder_bytes,
-    transformer_bytes,
-)
-from engine.weights.lora.use import check_uses
-from engine.weights.preview import PreviewFile, find_preview_decoder, load_preview_decoder
+from engine.sample_latents import kept_state, sample_latents
+from engine.sampling.validation import check_fps
+from engine.weights.preview import PreviewFile
 
-GENERATE_STAGES = (Stage.LOAD, Stage.TEXT, Stage.SAMPLE, Stage.DECODE, Stage.ENCODE)
 DECODE_STAGES = (Stage.DECODE, Stage.ENCODE)
 FPS_OF_WAN, FPS_OF_WAN22_VAE = 16, 24
 
-Texts = tuple[Tensor, Tensor | None]
-
 
 def generate_video(job: Job, command: GenerateVideo) -> None:
-    """Prompt to MP4."""
-    check_settings(command)
-    model = open_model(command.model, command.parts)
-    check_weights(model.files)
-    check_runnable(model)
-    loras = check_loras(model, command)
-    folder_of_model = model.files.folder
-    painter = None if folder_of_model is None else find_preview_decoder(folder_of_model, model.vae.z_dim)
-    clip = Clip.of_pixels(model.vae, model.size_multiple, (command.width, command.height), command.frames)
-    plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
-    check_output(command.output)
-    folder = JobFolder.create(job.jobs_folder, command)
-    with folder.recorded_end(command.output), frames_of(job, folder, clip, painter) as store:
-        announce(job, folder, clip, command.fps, plan, GENERATE_STAGES)
-        for matched in loras:
+    """Prompt, and pictures if there are any, to MP4."""
+    prepared = prepare(job, command)
+    make_video(job, JobFolder.create(job.jobs_folder, command), prepared)
+
+
+def continue_video(job: Job, command: ContinueVideo) -> None:
+    """A job that ended before its latents were complete, from the last step that is on disk."""
+    made = replace(command_in(command.job), output=command.output)
+    prepared = prepare(job, made)
+    make_video(job, JobFolder.reopen(command.job, made), prepared)
+
+
+def make_video(job: Job, folder: JobFolder, prepared: Prepared) -> None:
+    """The job of `folder` from wherever it is to its MP4."""
+    command, clip, plan = prepared.command, prepared.clip, prepared.plan
+    size = (command.width, command.height)
+    with folder.recorded_end(command.output), frames_of(job, folder, clip, size, prepared.painter) as store:
+        announce(job, folder, clip, size, command.fps, plan.decode, stages_of(prepared))
+        job.emit(plan.told())
+        for matched in prepared.loras:
             job.emit(matched)
-        texts = read_prompts(job, command, model)
-        latents = keep_latents(job, folder, sample_latents(job, command, model, clip, texts, painter))
-        with VideoWriter(folder.stream, VideoFormat(clip.width, clip.height, command.fps)) as writer:
-            decode(job, model.decoder, latents, plan, store, writer, folder.path)
-            encode(job, command.output, store, writer, record_of(job, model, command))
+        latents = keep_latents(job, folder, sampled(job, folder, prepared))
+        with VideoWriter(folder.stream, VideoFormat(*size, command.fps), prepared.pictures.before) as writer:
+            decode(job, prepared.model.decoder, latents, plan.decode, store, writer, folder.path)
+            encode(job, command.output, store, writer, record_of(job, prepared.model, command))
+
+
+def sampled(job: Job, folder: JobFolder, prepared: Prepared) -> Tensor:
+    """Clean normalised latents [1, z, T, h, w]; nothing of what they were made from is left when this returns."""
+    kept = kept_state(job, folder, prepared)
+    texts, conditioning = read_prompts(job, prepared), read_pictures(job, prepared)
+    return sample_latents(job, folder, prepared, kept, texts, conditioning)
+
+
+def stages_of(prepared: Prepared) -> tuple[Stage, ...]:
+    """The stages of a job, in order; pictures are read only where there are any."""
+    pictures = () if prepared.plan.image is None else (Stage.IMAGE,)
+    return (Stage.TEXT, *pictures, Stage.SAMPLE, *DECODE_STAGES)
 
 
 def decode_latents(job: Job, command: DecodeLatents) -> None:
@@ -92,11 +97,13 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
     clip = Clip(model.vae, tuple(latents.shape))
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
+    size = size_of(clip, origin)
+    before = frames_before_of(job, clip, origin, size)
     folder = JobFolder.create(job.jobs_folder, command)
-    with folder.recorded_end(command.output), frames_of(job, folder, clip) as store:
-        announce(job, folder, clip, fps, plan, DECODE_STAGES)
+    with folder.recorded_end(command.output), frames_of(job, folder, clip, size) as store:
+        announce(job, folder, clip, size, fps, plan, DECODE_STAGES)
         job.show_preview(latents, read_factors(model.files.latent_rgb, model.vae.z_dim))
-        with VideoWriter(folder.stream, VideoFormat(clip.width, clip.height, fps)) as writer:
+        with VideoWriter(folder.stream, VideoFormat(*size, fps), before) as writer:
             decode(job, model, latents, plan, store, writer, folder.path)
             encode(job, command.output, store, writer, record_of(job, model, command, origin))
         settle(command)
@@ -107,26 +114,6 @@ def decoder_of(command: DecodeLatents, origin: GenerateVideo | None) -> Decoder:
     if command.model is None and origin is not None:
         return open_decoder(origin.model, replace(origin.parts, vae=command.parts.vae or origin.parts.vae))
     return open_decoder(command.model or EMBEDDED_MODEL, command.parts)
-
-
-def check_runnable(model: Model) -> None:
-    """Raises MODEL_INVALID for a model that needs more than a prompt."""
-    if model.files.low_noise is not None:
-        reason = "models of two transformers cannot be sampled yet"
-    elif model.transformer.in_dim != model.transformer.out_dim:
-        reason = "models that start from a picture cannot be sampled yet"
-    else:
-        return
-    raise EngineError(ErrorCode.MODEL_INVALID, file=str(model.files.transformer[0]), reason=reason)
-
-
-def check_loras(model: Model, command: GenerateVideo) -> list[LoraMatched]:
-    """What the model takes of each LoRA, from the headers alone. Raises INVALID_SETTING and MODEL_INVALID."""
-    check_uses(command.loras, has_experts=model.files.low_noise is not None)
-    return [
-        LoraMatched(lora.checkpoint.files[0], len(lora.sources), tuple(lora.skipped), tuple(lora.unmatched))
-        for lora in match_loras(model.files, command.loras)
-    ]
 
 
 def origin_of(command: DecodeLatents) -> GenerateVideo | None:
@@ -152,14 +139,40 @@ def frame_rate(command: DecodeLatents, origin: GenerateVideo | None, vae: VideoV
     return fps
 
 
+def size_of(clip: Clip, origin: GenerateVideo | None) -> tuple[int, int]:
+    """The size of the video: what the job that made the latents was to cut out of them, else all that they show."""
+    whole = (clip.width, clip.height)
+    if origin is None or origin.frames != clip.frames or origin.width > clip.width or origin.height > clip.height:
+        return whole
+    return origin.width, origin.height
+
+
+def frames_before_of(job: Job, clip: Clip, origin: GenerateVideo | None, size: tuple[int, int]) -> Before | None:
+    """The clip that the job that made the latents went on with, which its video begins with.
+
+    None where it went on with none, and where that is gone: then there are the new frames alone. Raises what
+    `open_model` and `read_given` raise.
+    """
+    extended = None if origin is None else origin.given.extend
+    if origin is None or extended is None or origin.frames != clip.frames or not extended.is_file():
+        return None
+    model = open_model(origin.model, origin.parts)
+    target = Target(size, model.size_multiple, picture_use(model.transformer).road)
+    factor, on_wait = clip.vae.temporal_factor, job.cancel.raise_if_set
+    return read_given(Given(extend=extended), target, origin.frames, origin.fps, factor, on_wait).before
+
+
 @contextlib.contextmanager
-def frames_of(job: Job, folder: JobFolder, clip: Clip, painter: PreviewFile | None = None) -> Iterator[FrameStore]:
-    """The frames of the job, shared with the canvas. Their file goes with the job; the canvas keeps the pixels.
+def frames_of(
+    job: Job, folder: JobFolder, clip: Clip, size: tuple[int, int], painter: PreviewFile | None = None
+) -> Iterator[FrameStore]:
+    """The frames of the video of `size`, shared with the canvas. Their file goes with the job, the canvas keeps pixels.
 
     The canvas's preview is as large as `preview_scale` says.
     Windows does not remove a file that the canvas still maps: such a file goes when a later job begins.
     """
-    store = FrameStore(folder.frames, clip.frames, clip.height, clip.width)
+    width, height = size
+    store = FrameStore(folder.frames, clip.frames, height, width)
     try:
         frames, rows, columns = clip.latent_size
         scale = preview_scale(painter)
@@ -181,61 +194,25 @@ def remove_left_over(jobs_folder: Path, own: Path) -> None:
             lock.release()
 
 
-def announce(job: Job, folder: JobFolder, clip: Clip, fps: int, plan: DecodePlan, stages: tuple[Stage, ...]) -> None:
+def announce(
+    job: Job,
+    folder: JobFolder,
+    clip: Clip,
+    size: tuple[int, int],
+    fps: int,
+    plan: DecodePlan,
+    stages: tuple[Stage, ...],
+) -> None:
     """Say what will be made and how it will be decoded."""
-    job.emit(JobStarted(folder.path, clip.width, clip.height, clip.frames, fps, stages))
+    job.emit(JobStarted(folder.path, *size, clip.frames, fps, stages))
     job.emit(describe(plan, clip.latent_size[2], clip.vae, job.device.vae_dtype))
-
-
-def read_prompts(job: Job, command: GenerateVideo, model: Model) -> Texts:
-    """The encoded prompts; the encoder is gone when this returns."""
-    device, dtype = job.device.torch_device, job.device.network_dtype
-    config = text_encoder_config(model.files)
-    with job.stages.run(Stage.LOAD, text_encoder_bytes(model.files, dtype)):
-        tokenizer = load_tokenizer(model.files)
-        encoder = load_text_encoder(model.files, device, dtype, job.reading(Stage.LOAD))
-    with job.stages.run(Stage.TEXT, encoding_bytes(config, model.transformer.text_len, dtype)):
-        texts = encode_prompts(job, command, tokenizer, encoder, model.transformer.text_len)
-    job.cancel.raise_if_set()
-    return texts
-
-
-def sample_latents(
-    job: Job, command: GenerateVideo, model: Model, clip: Clip, texts: Texts, painter: PreviewFile | None
-) -> Tensor:
-    """Clean normalised latents [1, z, T, h, w]; the transformer is gone when this returns."""
-    release_memory(job.device.torch_device)
-    preview: Preview | None = read_factors(model.files.latent_rgb, model.vae.z_dim)
-    device, dtype = job.device.torch_device, job.device.network_dtype
-    peak = transformer_bytes(model.files, dtype, command.weights, command.loras)
-    peak += sampling_bytes(model.transformer, clip.latent_size, dtype)
-    if painter is not None:
-        peak += preview_stage_bytes(painter.config, clip.latent_size, job.device)
-    with job.stages.run(Stage.SAMPLE, peak) as progress:
-        transformer = load_transformer(
-            model.files,
-            device,
-            dtype,
-            job.reading(Stage.SAMPLE),
-            form=command.weights,
-            loras=command.loras,
-            rounds_input=command.rounds_input,
-        )
-        for (product, why), layers in products_of(transformer, device).items():
-            job.emit(ProductsChosen(product, why, layers))
-        if painter is not None:
-            preview = load_preview_decoder(painter, device, dtype, job.cancel.raise_if_set)
-        latents = sample(job, command, transformer, texts, clip.shape, preview, progress)
-    if not torch.isfinite(latents).all():
-        reason = "its values are not finite"
-        raise EngineError(ErrorCode.MODEL_INVALID, file=str(command.model), reason=reason)
-    return latents
 
 
 def keep_latents(job: Job, folder: JobFolder, latents: Tensor) -> Tensor:
     """Put `latents` on disk and say so; from here on they survive anything. Returns them in host memory."""
     latents = latents.cpu()
     job.latents = folder.save_latents(latents)
+    job.kept_steps = 0  # what was kept of sampling went with that
     job.emit(LatentsSaved(job.latents))
     release_memory(job.device.torch_device)
     return latents
@@ -243,4 +220,8 @@ def keep_latents(job: Job, folder: JobFolder, latents: Tensor) -> Tensor:
 
 def record_of(job: Job, model: Model | Decoder, command: Command, origin: Command | None = None) -> JobRecord:
     """What the MP4 will say about itself."""
-    return JobRecord(command, origin, model.file_names(), dict(job.stages.seconds), dict(job.stages.peak_bytes))
+    stages = job.stages
+    return JobRecord(
+        command, origin, model.file_names(), dict(stages.seconds), dict(stages.predicted_bytes),
+        dict(stages.budget_bytes), dict(stages.peak_bytes),
+    )  # fmt: skip

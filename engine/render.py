@@ -42,11 +42,16 @@ def decode(
         done = RowsDone(plan.blocks, plan.height * len(store.pixels), progress)
         copies = HostCopies(device)
         for block in blocks_of(job, vae, latents, plan, folder):
-            for frame_start, bgrx in pieces_of(block):
-                copies.start(bgrx, partial(place, job, store, writer, frame_start, block.row_start))
+            start_copies(job, store, writer, copies, block)
             done.add(block.rgb.shape[1] * block.rgb.shape[2])
-            del block, bgrx  # the first as large as what is copied, and in the way of the next step
+            del block  # as large as what is copied, and in the way of the next step
         copies.finish()
+
+
+def start_copies(job: Job, store: FrameStore, writer: VideoWriter, copies: HostCopies, block: DecodedBlock) -> None:
+    """Have the bytes of `block` brought into host memory and put in their place."""
+    for frame_start, bgrx in pieces_of(block, store):
+        copies.start(bgrx, partial(place, job, store, writer, frame_start, block.row_start))
 
 
 class RowsDone:
@@ -97,12 +102,15 @@ def tell_of_recut(job: Job, strip_rows: int) -> None:
     job.emit(DecodeRecut(strip_rows))
 
 
-def pieces_of(block: DecodedBlock) -> Iterator[tuple[int, Tensor]]:
-    """The bytes of `block`, some frames at a time: the first frame, and bgrx [F, R, W, 4]."""
-    _, frames, rows, columns = block.rgb.shape
+def pieces_of(block: DecodedBlock, store: FrameStore) -> Iterator[tuple[int, Tensor]]:
+    """The bytes of what `store` keeps of `block`, some frames at a time: the first frame, and bgrx [F, R, W, 4]."""
+    rgb = store.within(block.row_start, block.rgb)
+    _, frames, rows, columns = rgb.shape
+    if not rows:
+        return
     together = max(1, BYTES_AT_ONCE // (rows * columns * 4))
     for start in range(0, frames, together):
-        yield block.frame_start + start, bytes_of(block.rgb[:, start : start + together])
+        yield block.frame_start + start, bytes_of(rgb[:, start : start + together])
 
 
 def place(job: Job, store: FrameStore, writer: VideoWriter, frame_start: int, row_start: int, bgrx: Tensor) -> None:
@@ -132,7 +140,7 @@ def encode(job: Job, output: Path, store: FrameStore, writer: VideoWriter, recor
     An encoder that broke while rows were decoded starts again, since all frames are there: a decode of hours is not
     lost to it.
     """
-    frames, told = len(store.pixels), 0
+    frames, told = writer.frames_in_all(len(store.pixels)), 0
     with job.stages.run(Stage.ENCODE, predicted_peak_bytes=0) as progress:  # no tensors
 
         def wait() -> None:

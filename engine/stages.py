@@ -9,6 +9,7 @@ import torch
 
 from engine.events import Event, Stage, StageFinished, StageProgressed, StageStarted
 from engine.memory.budget import PeakMemory, held_bytes
+from engine.memory.hold import held_to
 
 # What a CPU's libraries take beside tensors, 400 to 710 MiB in six cuts of the embedded model: the library compiles
 # kernels and lays out its operands anew for every shape, and freed memory is not handed back at once.
@@ -23,13 +24,15 @@ def libraries_bytes(stage: Stage, device: torch.device) -> int:
 
 @dataclass(slots=True)
 class Stages:
-    """What the stages of one job took so far; `current` is the one that runs or failed."""
+    """What the stages of one job were to take and took so far; `current` is the one that runs or failed."""
 
     emit: Callable[[Event], None]
     device: torch.device
     current: Stage | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
     peak_bytes: dict[Stage, int] = field(default_factory=dict)
+    predicted_bytes: dict[Stage, int] = field(default_factory=dict)
+    budget_bytes: dict[Stage, int] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def run(
@@ -38,7 +41,7 @@ class Stages:
         """Run the block as `stage`; gives a function that reports progress as done of total.
 
         Prediction and budget count the stage's own tensors. They are announced on top of what is held already, with
-        the allowance for libraries.
+        the allowance for libraries. A card gives the stage no more than its budget.
         """
         self.current = stage
         began, peak = time.perf_counter(), PeakMemory(self.device)
@@ -46,14 +49,21 @@ class Stages:
             with peak:
                 ground = held_bytes(self.device) + libraries_bytes(stage, self.device)
                 budget = None if budget_bytes is None else ground + budget_bytes
-                self.emit(StageStarted(stage, ground + predicted_peak_bytes, budget))
-                yield lambda done, total: self.emit(StageProgressed(stage, done, total))
+                self._promise(stage, ground + predicted_peak_bytes, budget)
+                with held_to(self.device, budget):
+                    yield lambda done, total: self.emit(StageProgressed(stage, done, total))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
         finally:
             self.peak_bytes[stage] = peak.bytes  # also of a stage that failed
         self.seconds[stage] = time.perf_counter() - began
         self.emit(StageFinished(stage, self.seconds[stage], peak.bytes))
+
+    def _promise(self, stage: Stage, predicted_peak_bytes: int, budget_bytes: int | None) -> None:
+        self.predicted_bytes[stage] = predicted_peak_bytes
+        if budget_bytes is not None:
+            self.budget_bytes[stage] = budget_bytes
+        self.emit(StageStarted(stage, predicted_peak_bytes, budget_bytes))
 
     @property
     def highest_peak_bytes(self) -> int:

@@ -14,9 +14,12 @@ TORCH_PACKAGES = {"torch", "safetensors", "sentencepiece", "ftfy", "imageio_ffmp
 TORCH_FREE_ENGINE = {
     "engine.cancel",
     "engine.canvas",
+    "engine.card_presets",
     "engine.commands",
     "engine.errors",
     "engine.events",
+    "engine.generation",
+    "engine.attention.availability",
     "engine.memory.vram",
     "engine.model_choice",
     "engine.weights.complete",
@@ -30,7 +33,12 @@ TORCH_FREE_ENGINE = {
     "engine.weights.families",
     "engine.output.interrupted",
     "engine.output.job_folder",
+    "engine.pictures.clips",
+    "engine.pictures.fit",
+    "engine.pictures.read",
+    "engine.pictures.road",
     "engine.presets",
+    "engine.roads",
     "engine.sampling.validation",
 }
 WORKER_ONLY = {"engine.engine", "engine.memory.allocator"}

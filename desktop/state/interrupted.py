@@ -1,18 +1,18 @@
-"""Videos that were sampled but not saved when an earlier Tessera was killed; lives on the UI thread."""
+"""Videos that were begun and not saved when an earlier Tessera was killed; lives on the UI thread."""
 
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
 
 from desktop.state.job import BUSY, Phase
-from engine.commands import DecodeLatents
+from engine.commands import ContinueVideo, DecodeLatents
 from engine.events import JobStarted
 from engine.output.interrupted import Claim, InterruptedJob, claim, interrupted_jobs
 from engine.output.job_folder import default_jobs_folder
 
 
 class InterruptedVideos(QObject):
-    """What is offered to be decoded, and the one of it that is being decoded."""
+    """What is offered to be finished, and the one of it that is being finished."""
 
     changed = Signal()
     next_due = Signal()  # one has its video, and the person wants the others too
@@ -23,12 +23,13 @@ class InterruptedVideos(QObject):
         self._jobs: list[InterruptedJob] = []
         self._claim: Claim | None = None
         self._output = Path()
-        self._is_decoding = False
+        self._is_decoding = False  # or sampled to its end
+        self._is_begun = False  # the job that is shown is one of these
 
     @property
-    def offered(self) -> int:
-        """How many videos wait for the person to decide."""
-        return 0 if self._is_decoding else len(self._jobs)
+    def offered(self) -> tuple[InterruptedJob, ...]:
+        """The videos that wait for the person to decide, oldest first."""
+        return () if self._is_decoding else tuple(self._jobs)
 
     @Slot()
     def look(self) -> None:
@@ -36,18 +37,26 @@ class InterruptedVideos(QObject):
         self._jobs = interrupted_jobs(self._folder)
         self.changed.emit()
 
-    def take_next(self) -> DecodeLatents | None:
+    def take_next(self) -> ContinueVideo | DecodeLatents | None:
         """The command for the oldest one that nobody else has taken up meanwhile; None when there is no more."""
-        while self._jobs and self._claim is None:
+        while self._jobs and not self._is_begun:
             job = self._jobs.pop(0)
-            self._claim = claim(job)
-            if self._claim is not None:
-                command = job.decoding()
-                self._output = command.output
-                self._set_decoding(True)
-                return command
+            claimed = claim(job)
+            if claimed is not None:
+                if job.problem:  # as the offer says
+                    claimed.begin_anew()
+                return self._begin_rest(job.rest(), claimed)
         self._set_decoding(False)
         return None
+
+    def _begin_rest(self, command: ContinueVideo | DecodeLatents, claimed: Claim) -> ContinueVideo | DecodeLatents:
+        self._is_begun, self._output = True, command.output
+        if isinstance(command, ContinueVideo):
+            claimed.release()  # sampling goes on in the same folder, which its job takes up itself
+        else:
+            self._claim = claimed
+        self._set_decoding(True)
+        return command
 
     @Slot(object)
     def begin(self, event: JobStarted) -> None:
@@ -60,7 +69,8 @@ class InterruptedVideos(QObject):
         """A job that ended without a video is offered again at the next start, and the others at once."""
         if phase in BUSY or phase is Phase.IDLE:
             return
-        has_video = self._claim is not None and phase is Phase.FINISHED
+        has_video = self._is_begun and phase is Phase.FINISHED
+        self._is_begun = False
         if has_video and self._claim is not None:
             self._claim.release()
             self._claim = None
@@ -84,7 +94,7 @@ class InterruptedVideos(QObject):
 
     @Slot()
     def forget(self) -> None:
-        """Never offer them again; their latents stay."""
+        """Never offer them again; finished latents stay, half sampled ones go."""
         for claimed in filter(None, map(claim, self._jobs)):
             claimed.forget()
         self.put_off()

@@ -15,10 +15,13 @@ from engine.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    JobPlanned,
     JobStarted,
     LatentsSaved,
     LoraMatched,
     ProductsChosen,
+    SamplingKept,
+    SamplingRecut,
     Stage,
     StageFinished,
     StageProgressed,
@@ -74,7 +77,10 @@ class JobState(QObject):
         self.started: JobStarted | None = None
         self.stages: dict[Stage, StageProgress] = {}
         self.stage: Stage | None = None
+        self.planned: JobPlanned | None = None
         self.plan: DecodePlanned | None = None
+        self.sampling_recut: SamplingRecut | None = None  # how sampling is cut since memory ran out
+        self.kept_steps = 0  # of sampling that are on disk, from which the job can go on
         self.loras: list[LoraMatched] = []
         self.products: list[ProductsChosen] = []
         self.reading: WeightsRead | None = None  # while a network is on its way from its files
@@ -108,7 +114,8 @@ class JobState(QObject):
         """A job was handed to the engine."""
         self.command = command
         self.started = self.stage = self.plan = self.latents = self.finished = self.failure = None
-        self.recut_rows = self.reading = None
+        self.planned = self.sampling_recut = self.recut_rows = self.reading = None
+        self.kept_steps = 0
         self.stages, self.loras, self.products = {}, [], []
         self._enter(Phase.WAITING)
 
@@ -162,6 +169,21 @@ class JobState(QObject):
         self.progress_changed.emit()
 
     @Slot(object)
+    def plan_job(self, event: JobPlanned) -> None:
+        self.planned = event
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def recut_sampling(self, event: SamplingRecut) -> None:
+        self.sampling_recut = event
+        self.progress_changed.emit()
+
+    @Slot(object)
+    def keep_steps(self, event: SamplingKept) -> None:
+        self.kept_steps = event.steps
+        self.progress_changed.emit()
+
+    @Slot(object)
     def plan_decode(self, event: DecodePlanned) -> None:
         self.plan = event
 
@@ -182,13 +204,13 @@ class JobState(QObject):
 
     @Slot(object)
     def end_cancelled(self, event: JobCancelled) -> None:
-        self.latents = event.latents
+        self.latents, self.kept_steps = event.latents, event.kept_steps
         self._enter(Phase.CANCELLED)
 
     @Slot(object)
     def fail(self, event: JobFailed) -> None:
         self.failure = event
-        self.latents = event.latents
+        self.latents, self.kept_steps = event.latents, event.kept_steps
         self._enter(Phase.FAILED)
 
     def _of(self, stage: Stage) -> StageProgress:

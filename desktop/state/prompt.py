@@ -9,18 +9,25 @@ from PySide6.QtCore import QObject, Signal
 from desktop.state.decode import DecodeState
 from desktop.state.latents_files import knows_its_model
 from desktop.state.model_use import ModelUse
+from desktop.state.optimise import OptimiseState, OptimiseValues
+from desktop.state.outlook import OutlookState
+from desktop.state.start import StartState
 from engine.commands import DecodeLatents, DecodeSettings, GenerateVideo
 from engine.errors import EngineError
 from engine.presets import ModelDefaults
-from engine.sampling.validation import check_frames, check_settings, check_size
+from engine.sampling.validation import LARGEST_SEED, check_frames, check_settings, sampled_size
 
 TEMPORAL_FACTOR = 4
+MOST_VIDEOS = 99
 LARGEST_ROLLED_SEED = 999_999_999  # short enough to be read aloud; any seed up to the engine's limit may be typed
 
 
 @dataclass(frozen=True, slots=True)
 class PromptValues:
-    """One set of values as the panel shows them."""
+    """One set of values as the panel shows them.
+
+    guidance_low: of a model of two experts, that of the second. videos: how many, with seeds that follow each other.
+    """
 
     prompt: str
     negative_prompt: str
@@ -30,12 +37,15 @@ class PromptValues:
     steps: int
     guidance: float
     seed: int
+    guidance_low: float | None = None
+    videos: int = 1
 
 
 class PromptState(QObject):
     """The values of the prompt panel. Every change goes through `change` and is announced once.
 
-    `decode` is the part that says how the result becomes pictures, with announcements of its own.
+    What it begins from, how it is fitted into memory and how it becomes pictures are parts with announcements of their
+    own, and so is `outlook`, what the engine says to all of it.
     """
 
     values_changed = Signal()
@@ -47,6 +57,10 @@ class PromptState(QObject):
         self.is_model_ready = True
         self.defaults = defaults
         self.decode = DecodeState(self)
+        self.optimise = OptimiseState(self)
+        self.start = StartState(self)
+        self.start.take_use(defaults.pictures)
+        self.outlook = OutlookState(self)
         self.values = _initial(defaults)
 
     def change(self, values: PromptValues) -> None:
@@ -69,6 +83,7 @@ class PromptState(QObject):
             own = negative if negative != self.defaults.negative_prompt else defaults.negative_prompt
             self.defaults = defaults
             self.values = self._fresh(own)
+            self.start.take_use(defaults.pictures)
         if before != (use, is_ready, self.defaults):
             self.model_changed.emit()
         if self.values != values:
@@ -82,6 +97,7 @@ class PromptState(QObject):
         """The model's own settings again; what the person wrote and the seed stay."""
         self.change(self._fresh(self.values.negative_prompt))
         self.decode.change(DecodeSettings())
+        self.optimise.change(OptimiseValues())
 
     def _fresh(self, negative_prompt: str) -> PromptValues:
         kept = self.values
@@ -94,8 +110,10 @@ class PromptState(QObject):
         self.change(replace(self.values, prompt=prompt, negative_prompt=negative))
 
     def decode_settings(self) -> DecodeSettings:
-        """How the result is decoded, and within which memory budget."""
-        return self.decode.settings()
+        """How latents are decoded by a job that does nothing else: within its own budget, or that of whole jobs."""
+        decode = self.decode.settings()
+        budget = self.optimise.values.budget_bytes if decode.budget_bytes is None else decode.budget_bytes
+        return replace(decode, budget_bytes=budget)
 
     def decode_command(self, latents: Path, output: Path) -> DecodeLatents:
         """The job that decodes a file of `latents`, with the model that made them where that is known, else ours."""
@@ -114,20 +132,41 @@ class PromptState(QObject):
         """Whether there are words to work from."""
         return bool(self.values.prompt.strip())
 
+    @property
+    def sampled_size(self) -> tuple[int, int]:
+        """What is sampled for the size that was asked for, which is cut out of it in the end. Raises INVALID_SIZE."""
+        return sampled_size(self.values.width, self.values.height, self.defaults.size_multiple)
+
+    @property
+    def steps(self) -> int:
+        """How many steps there will be: those of the distilled recipe, else those that were asked for."""
+        recipe = self.optimise.recipe
+        return self.values.steps if recipe is None else len(recipe.times)
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether a job may be begun, as far as the window can tell."""
+        is_refused = self.problem() is not None or self.outlook.is_invalid
+        return self.has_prompt and self.is_model_ready and not is_refused and not self.start.missing
+
     def problem(self) -> EngineError | None:
         """The first setting that the engine would refuse, or None; the same checks as the engine's own."""
-        values = self.values
         try:
-            check_size(values.width, values.height, self.defaults.size_multiple)
-            check_frames(values.frames, TEMPORAL_FACTOR)
+            sampled_size(self.values.width, self.values.height, self.defaults.size_multiple)
+            check_frames(self.values.frames, TEMPORAL_FACTOR)
             check_settings(self.command(Path()))
         except EngineError as error:
             return error
         return None
 
-    def command(self, output: Path) -> GenerateVideo:
-        """The job that these values describe, with its MP4 at `output`."""
-        values = self.values
+    def seeds(self) -> list[int]:
+        """Those of the videos that were asked for; the largest there is comes before 0."""
+        return [(self.values.seed + i) % (LARGEST_SEED + 1) for i in range(self.values.videos)]
+
+    def command(self, output: Path, seed: int | None = None) -> GenerateVideo:
+        """The job that these values describe, with its MP4 at `output`, and with another `seed` where one is given."""
+        values, optimise, recipe = self.values, self.optimise, self.optimise.recipe
+        guidance, low = values.guidance, values.guidance_low
         return GenerateVideo(
             prompt=values.prompt.strip(),
             output=output,
@@ -140,11 +179,18 @@ class PromptState(QObject):
             height=values.height,
             frames=values.frames,
             fps=self.defaults.fps,
-            steps=values.steps,
-            guidance=values.guidance,
-            shift=self.defaults.shift,
-            seed=values.seed,
-            decode=self.decode_settings(),
+            steps=self.steps,
+            guidance=guidance if recipe is None else recipe.guidance,
+            guidance_low=low if recipe is None or low is None else recipe.guidance,
+            shift=self.defaults.shift if recipe is None else recipe.shift,
+            times=() if recipe is None else recipe.times,
+            solver=optimise.solver,
+            seed=values.seed if seed is None else seed,
+            decode=self.decode.settings(),
+            given=self.start.given(),
+            sampling=optimise.values.sampling,
+            rounds_input=optimise.values.rounds_input,
+            budget_bytes=optimise.values.budget_bytes,
         )
 
 
@@ -157,5 +203,6 @@ def _initial(defaults: ModelDefaults) -> PromptValues:
         frames=defaults.frames,
         steps=defaults.steps,
         guidance=defaults.guidance,
+        guidance_low=defaults.guidance_low,
         seed=0,
     )

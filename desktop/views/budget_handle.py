@@ -53,7 +53,7 @@ class BudgetHandle(QWidget):
         self._mark: BudgetMark | None = None
         self._held_at: float | None = None  # where the line was taken hold of, from its middle
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setAccessibleName(self.tr("Memory budget of decoding, line on the gauge"))
+        self.setAccessibleName(self.tr("Memory budget, line on the gauge"))
         self.hide()
 
     @property
@@ -88,9 +88,9 @@ class BudgetHandle(QWidget):
         elif mark.is_too_small:
             text = self.tr("Budget too small for this video: {size}").format(size=size)
         elif mark.is_own:
-            text = self.tr("Budget of decoding: {size}").format(size=size)
+            text = self.tr("Budget: {size}").format(size=size)
         else:
-            text = self.tr("Budget of decoding: {size}, automatic").format(size=size)
+            text = self.tr("Budget: {size}, automatic").format(size=size)
         self.setAccessibleDescription(text)
         how = self.tr("Drag it or use the arrow keys. Double-click or Home: automatic.")
         self.setToolTip(text if mark.is_fixed else f"{text}\n{how}")

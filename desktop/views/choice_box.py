@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QSize, Qt, Signal, Slot
-from PySide6.QtGui import QPaintEvent
+from PySide6.QtGui import QPaintEvent, QStandardItemModel
 from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter
 
 INSET = 4  # that the style leaves beside the words
@@ -13,11 +13,15 @@ SHORTEST = 10  # letters that the closed list must show
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One entry: its words, what it stands for, and what is told when the pointer rests on it."""
+    """One entry: its words, what it stands for, and what is told when the pointer rests on it.
+
+    One that is not `is_possible` is shown, so that its hint may say why, and cannot be chosen.
+    """
 
     text: str
     value: object
     hint: str = ""
+    is_possible: bool = True
 
 
 class ChoiceBox(QComboBox):
@@ -60,9 +64,15 @@ class ChoiceBox(QComboBox):
             for i, option in enumerate(options):
                 self.addItem(option.text)
                 self.setItemData(i, option.hint or option.text, Qt.ItemDataRole.ToolTipRole)
+                self._set_possible(i, option.is_possible)
         index = next((i for i, option in enumerate(options) if option.value == current), -1)
         self.setCurrentIndex(index)
         self.setToolTip(options[index].hint if index >= 0 else "")
+
+    def _set_possible(self, index: int, is_possible: bool) -> None:
+        model = self.model()
+        assert isinstance(model, QStandardItemModel)  # the one that every combo box makes for itself
+        model.item(index).setEnabled(is_possible)
 
     @Slot(int)
     def _announce(self, index: int) -> None:

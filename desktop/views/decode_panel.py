@@ -13,13 +13,16 @@ from desktop.decode_words import (
     recut_text,
     waiting_text,
 )
+from desktop.failure_words import failure_text
 from desktop.icons import icon
-from desktop.state.decode import DecodeChoice, DecodeState, EngineStanding
+from desktop.state.decode import DecodeChoice, DecodeState
 from desktop.state.job import JobState
+from desktop.state.outlook import EngineStanding, OutlookState
 from desktop.theme import Colours
+from desktop.views.decode_budget import DecodeBudget
 from desktop.views.decode_fields import StripFields, TileFields, field_row
 from desktop.views.wrapped_label import WrappedLabel
-from desktop.words import failure_text
+from engine.commands import DecodeLatents, GenerateVideo
 from engine.events import DecodePlanned, Stage
 
 
@@ -28,12 +31,12 @@ class DecodePanel(QFrame):
 
     opened = Signal()
 
-    def __init__(self, state: DecodeState, job: JobState, colours: Colours) -> None:
+    def __init__(self, state: DecodeState, outlook: OutlookState, job: JobState, colours: Colours) -> None:
         super().__init__()
-        self._state, self._job, self._colours = state, job, colours
+        self._state, self._outlook, self._job, self._colours = state, outlook, job, colours
         self._title, self._alarm = QToolButton(), QLabel()
         self._choice = QComboBox()
-        self._strips, self._tiles = StripFields(), TileFields()
+        self._strips, self._tiles, self._budget = StripFields(), TileFields(), DecodeBudget(state)
         self._plan, self._problem, self._outcome = WrappedLabel(), WrappedLabel(), WrappedLabel()
         self._body = QWidget()
         self._set_up()
@@ -76,6 +79,7 @@ class DecodePanel(QFrame):
         body.setContentsMargins(0, 0, 0, 0)
         body.setSpacing(8)
         body.addLayout(field_row(self.tr("Method"), self._choice))
+        body.addLayout(field_row(self.tr("Memory"), self._budget))
         for widget in (self._strips, self._tiles, self._plan, self._problem, self._outcome):
             body.addWidget(widget)
         column = QVBoxLayout(self)
@@ -90,7 +94,7 @@ class DecodePanel(QFrame):
         self._strips.settings_edited.connect(self._state.change)
         self._tiles.settings_edited.connect(self._state.change)
         self._state.settings_changed.connect(self._show_settings)
-        self._state.outlook_changed.connect(self.refresh)
+        self._outlook.changed.connect(self.refresh)
         self._job.phase_changed.connect(self.refresh)
         self._job.progress_changed.connect(self.refresh)
 
@@ -102,30 +106,34 @@ class DecodePanel(QFrame):
         self._show_outcome()
 
     def _show_plan(self) -> None:
-        planned, command = self._planned(), self._job.command
-        decode = command.decode if command is not None and self._job.is_busy else self._state.values
+        planned, decode = self._planned(), self._state.values
+        command = self._job.command if self._job.is_busy else None
+        if isinstance(command, GenerateVideo | DecodeLatents):
+            decode = command.decode
         self._plan.setToolTip("" if planned is None else plan_details_text(planned))
         self._plan.show_text(self._why_not() if planned is None else plan_text(planned, decode))
 
     def _planned(self) -> DecodePlanned | None:
         if self._job.is_busy:
             return self._job.plan
-        return None if self._state.outlook is None else self._state.outlook.planned
+        return None if self._outlook.outlook is None else self._outlook.outlook.decode
 
     def _why_not(self) -> str:
-        if self._state.standing is EngineStanding.READY and self._state.wanted is None:
+        if self._outlook.standing is EngineStanding.READY and self._outlook.wanted is None:
             return no_question_text()
-        return waiting_text(self._state.standing)
+        return waiting_text(self._outlook.standing)
 
     def _show_problem(self) -> None:
-        refusal = None if self._job.is_busy else self._state.refusal
+        refusal = None if self._job.is_busy else self._outlook.refusal
         self._plan.setVisible(refusal is None)
         self._problem.setVisible(refusal is not None)
         self._alarm.setVisible(refusal is not None and not self._title.isChecked())
         if refusal is not None:
             text = failure_text(refusal.code, refusal.details, None)
             self._problem.show_text(f"{text.title} {text.advice}")
-            self._alarm.setText(self.tr("Budget too small") if self._state.is_over_budget else self.tr("Not possible"))
+            self._alarm.setText(
+                self.tr("Budget too small") if self._outlook.is_over_budget else self.tr("Not possible")
+            )
 
     def _show_outcome(self) -> None:
         progress, recut = self._job.stages.get(Stage.DECODE), self._job.recut_rows

@@ -4,10 +4,10 @@ from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPlainTextEdit, QPushButton, QToolButton, QVBoxLayout
 
+from desktop.failure_words import FailureText
 from desktop.icons import icon
 from desktop.theme import Colours
 from desktop.views.message_bar import MessageBar
-from desktop.words import FailureText
 
 DETAILS_HEIGHTS = (40, 120)
 FIRST_LINE_TOP = 6  # brings sign, first line and the button that closes to one height
@@ -17,13 +17,15 @@ class ErrorBar(MessageBar):
     """Hidden until something fails."""
 
     decode_requested = Signal()
+    go_on_requested = Signal()
 
     def __init__(self, colours: Colours) -> None:
-        buttons = QPushButton(), QPushButton(), QPushButton()
+        buttons = QPushButton(), QPushButton(), QPushButton(), QPushButton()
         super().__init__("errorBar", buttons)
-        self._copy, self._show_details, self._decode = buttons
+        self._copy, self._show_details, self._decode, self._go_on = buttons
         self._copy.setText(self.tr("Copy"))
         self._decode.setText(self.tr("Decode again"))
+        self._go_on.setText(self.tr("Go on"))
         for link in (self._copy, self._show_details):
             link.setProperty("role", "link")
         self._mark = QLabel()
@@ -37,15 +39,22 @@ class ErrorBar(MessageBar):
         self._show_details.clicked.connect(self._toggle_details)
         self._copy.clicked.connect(self._copy_details)
         self._decode.clicked.connect(self.decode_requested)
+        self._go_on.clicked.connect(self.go_on_requested)
         self._close.clicked.connect(self.hide)
         self.paint_in(colours)
 
-    def show_failure(self, text: FailureText, technical: str, can_decode: bool) -> None:
-        """Say what happened; `technical` may be empty, `can_decode` offers to go on from the saved latents."""
+    def show_failure(
+        self, text: FailureText, technical: str, *, can_decode: bool = False, can_go_on: bool = False
+    ) -> None:
+        """Say what happened; `technical` may be empty.
+
+        can_decode, can_go_on: whether to offer to decode the saved latents, or to sample on from the last kept step.
+        """
         self.say(text)
         self._details.setPlainText(technical)
         self._show_details.setVisible(bool(technical))
         self._decode.setVisible(can_decode)
+        self._go_on.setVisible(can_go_on)
         self._set_details_visible(False)
         self.show()
 

@@ -5,9 +5,10 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QVBoxLayout
 
 from desktop.decode_words import too_small_text
-from desktop.state.decode import DecodeState
+from desktop.optimise_words import stage_peaks_text
 from desktop.state.job import JobState
 from desktop.state.memory import MemorySample, MemoryState
+from desktop.state.prompt import PromptState
 from desktop.theme import Colours
 from desktop.views.budget_handle import BudgetMark
 from desktop.views.elided_label import ElidedLabel
@@ -20,10 +21,11 @@ from desktop.words import byte_text, no_card_text, stage_name
 class Gauge(QFrame):
     """Always visible; four times a second it shows the latest reading."""
 
-    def __init__(self, memory: MemoryState, job: JobState, decode: DecodeState, colours: Colours) -> None:
+    def __init__(self, memory: MemoryState, job: JobState, prompt: PromptState, colours: Colours) -> None:
         super().__init__()
         self.setObjectName("card")
-        self._memory, self._job, self._decode, self._colours = memory, job, decode, colours
+        self._memory, self._job, self._colours = memory, job, colours
+        self._outlook, self._optimise = prompt.outlook, prompt.optimise
         self._title, self._source = QLabel(), ElidedLabel()
         self._title.setProperty("role", "heading")
         self._source.setProperty("role", "dim")
@@ -38,9 +40,9 @@ class Gauge(QFrame):
         self._lay_out()
         memory.sample_changed.connect(self.refresh)
         job.progress_changed.connect(self.refresh)
-        decode.settings_changed.connect(self.refresh)
-        decode.outlook_changed.connect(self.refresh)
-        self._bar.budget_chosen.connect(decode.set_budget)
+        prompt.optimise.changed.connect(self.refresh)
+        prompt.outlook.changed.connect(self.refresh)
+        self._bar.budget_chosen.connect(prompt.optimise.set_budget)
         self.refresh()
 
     def paint_in(self, colours: Colours) -> None:
@@ -107,28 +109,29 @@ class Gauge(QFrame):
         self._reserved.show_figure(self.tr("in reserve"), byte_text(idle), self._bar.colour_of("reserved"))
 
     def _mark(self) -> BudgetMark | None:
-        """The budget of the running stage, or the one for the next decode."""
+        """The budget of the running stage, or the one for the next job."""
         if self._job.is_busy:
             budget = self._job.budget_bytes
             return None if budget is None else BudgetMark(budget, ground_bytes=0, is_fixed=True)
-        decode = self._decode
-        if decode.budget_bytes is None:
+        own = self._optimise.values.budget_bytes
+        budget = self._outlook.budget_bytes if own is None else own
+        if budget is None:
             return None
-        is_own, is_too_small = decode.values.budget_bytes is not None, decode.is_over_budget
-        return BudgetMark(decode.budget_bytes, self._ground_bytes(), is_own=is_own, is_too_small=is_too_small)
+        is_too_small = self._outlook.is_over_budget
+        return BudgetMark(budget, self._ground_bytes(), is_own=own is not None, is_too_small=is_too_small)
 
     def _ground_bytes(self) -> int:
-        """What a decode would find held; before the engine has said it, what is held now."""
-        if self._decode.ground_bytes is not None:
-            return self._decode.ground_bytes
+        """What a stage would find held; before the engine has said it, what is held now."""
+        if self._outlook.ground_bytes is not None:
+            return self._outlook.ground_bytes
         return (self._memory.sample.live_bytes or 0) if self._memory.sample is not None else 0
 
     def _predicted_bytes(self) -> int | None:
-        """The peak of the running stage, or that of the next decode alone."""
+        """The peak of the running stage, or the highest of the next job's stages."""
         if self._job.is_busy:
             return self._job.predicted_bytes
-        outlook = self._decode.outlook
-        return None if outlook is None else outlook.planned.plan.predicted_peak_bytes
+        highest = self._outlook.highest
+        return None if highest is None else highest.predicted_peak_bytes
 
     def _predicted_level(self) -> int | None:
         """Where the predicted peak stands in the bar."""
@@ -136,9 +139,8 @@ class Gauge(QFrame):
         return predicted if predicted is None or self._job.is_busy else self._ground_bytes() + predicted
 
     def _show_promises(self, mark: BudgetMark | None) -> None:
-        line, is_busy = QColor(self._colours.text), self._job.is_busy
-        name = self.tr("Predicted peak") if is_busy else self.tr("Decoding needs")
-        self._predicted.show_figure(name, _or_dash(self._predicted_bytes()), line)
+        line = QColor(self._colours.text)
+        self._predicted.show_figure(self._predicted_name(), _or_dash(self._predicted_bytes()), line)
         self._predicted.setToolTip(self._promise())
         is_too_small = mark is not None and mark.is_too_small
         self._predicted.setVisible(not is_too_small)  # there is nothing to predict, and the words need the room
@@ -152,14 +154,21 @@ class Gauge(QFrame):
     def _show_budget(self, mark: BudgetMark) -> None:
         line = QColor(self._colours.danger if mark.is_too_small else self._colours.text)
         name = self.tr("Budget too small") if mark.is_too_small else self.tr("Budget")
-        smallest = self._decode.smallest_bytes
+        smallest = self._outlook.smallest_bytes
         figure = too_small_text(smallest) if mark.is_too_small else byte_text(mark.budget_bytes)
         self._budget.show_figure(name, figure, line, is_problem=mark.is_too_small)
+
+    def _predicted_name(self) -> str:
+        highest = None if self._job.is_busy else self._outlook.highest
+        if highest is None:
+            return self.tr("Predicted peak")
+        return self.tr("{stage} needs").format(stage=stage_name(highest.stage))
 
     def _promise(self) -> str:
         """Of what the prediction speaks."""
         if not self._job.is_busy:
-            return self.tr("The most that decoding will take beside what is in use. Other stages say theirs in turn.")
+            peaks = stage_peaks_text(self._outlook)
+            return self.tr("The most that the next video will take beside what is in use.") + f"\n{peaks}".rstrip()
         if self._job.predicted_bytes is None or self._job.stage is None:
             return self.tr("Before each stage Tessera says how much memory it will take.")
         return self.tr("The most that this stage will take: {stage}").format(stage=stage_name(self._job.stage))

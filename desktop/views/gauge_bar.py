@@ -6,8 +6,8 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QColor, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from desktop.state.decode import BUDGET_STEP_BYTES
 from desktop.state.memory import MemorySample, MemoryState
+from desktop.state.optimise import BUDGET_STEP_BYTES
 from desktop.theme import Colours
 from desktop.views.budget_handle import BudgetHandle, BudgetMark
 

@@ -1,12 +1,12 @@
-"""Offers to save the videos that an earlier Tessera had sampled when it was killed; UI thread."""
+"""Offers to finish the videos that an earlier Tessera had begun when it was killed; UI thread."""
 
 from PySide6.QtCore import Signal, Slot
 from PySide6.QtWidgets import QPushButton, QVBoxLayout
 
+from desktop.interrupted_words import interrupted_text
 from desktop.state.interrupted import InterruptedVideos
 from desktop.state.job import JobState
 from desktop.views.message_bar import MessageBar
-from desktop.words import interrupted_text
 
 
 class InterruptedBar(MessageBar):
@@ -17,13 +17,12 @@ class InterruptedBar(MessageBar):
     def __init__(self, videos: InterruptedVideos, job: JobState) -> None:
         forget, later, decode = QPushButton(), QPushButton(), QPushButton()
         super().__init__("interruptedBar", (forget, later, decode))
-        self._videos, self._job = videos, job
+        self._videos, self._job, self._decode = videos, job, decode
         self._is_failure_shown = False
         forget.setText(self.tr("Forget"))
         forget.setProperty("role", "link")
-        forget.setToolTip(self.tr("Never offer this again. What was sampled stays on disk."))
+        forget.setToolTip(self.tr("Never offer this again. Only what was sampled to its end stays on disk."))
         later.setText(self.tr("Later"))
-        decode.setText(self.tr("Decode now"))
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 12, 12, 12)
         column.addLayout(self.body)
@@ -40,8 +39,10 @@ class InterruptedBar(MessageBar):
 
     @Slot()
     def show_offer(self) -> None:
-        """Say how many videos there are, or hide."""
-        count = self._videos.offered
-        if count:
-            self.say(interrupted_text(count))
-        self.setVisible(count > 0 and not self._job.is_busy and not self._is_failure_shown)
+        """Say which videos there are and how far they are, or hide."""
+        jobs = self._videos.offered
+        if jobs:
+            self.say(interrupted_text(jobs))
+            is_sampled = all(job.latents is not None for job in jobs)
+            self._decode.setText(self.tr("Decode now") if is_sampled else self.tr("Go on now"))
+        self.setVisible(bool(jobs) and not self._job.is_busy and not self._is_failure_shown)

@@ -14,24 +14,29 @@ from PySide6.QtWidgets import QAbstractButton, QHBoxLayout, QLineEdit, QMainWind
 
 from desktop.icons import icon
 from desktop.state.canvas_images import CanvasImages
+from desktop.state.card import CardState
 from desktop.state.interrupted import InterruptedVideos
 from desktop.state.job import JobState, Phase
-from desktop.state.latents_files import is_model_place, local_files, refusal_of
+from desktop.state.latents_files import local_files
 from desktop.state.library import Library
 from desktop.state.memory import MemoryState
 from desktop.state.playback import Playback
 from desktop.state.prompt import PromptState
+from desktop.state.thumbnails import Thumbnails
+from desktop.state.videos import VideoRow
 from desktop.theme import Theme
-from desktop.views.drop_hint import DropHint
+from desktop.views.drop_hints import DropHints
 from desktop.views.error_bar import ErrorBar
 from desktop.views.gauge import Gauge
 from desktop.views.interrupted_bar import InterruptedBar
 from desktop.views.model_page import ModelPage
+from desktop.views.optimise_page import OptimisePage
+from desktop.views.page import Page
 from desktop.views.player_bar import PlayerBar
 from desktop.views.preview import PreviewWidget
 from desktop.views.progress_strip import ProgressStrip
 from desktop.views.prompt_panel import PromptPanel
-from desktop.words import drop_hint_text, first_picture_text
+from desktop.words import first_picture_text
 
 FIRST_SIZE = QSize(1280, 800)
 SMALLEST_SIZE = QSize(840, 540)  # all views fit at once, a failure with its technical text included
@@ -51,28 +56,35 @@ class MainWindow(QMainWindow):
         self,
         prompt: PromptState,
         job: JobState,
+        videos: VideoRow,
         memory: MemoryState,
         images: CanvasImages,
         playback: Playback,
         theme: Theme,
         interrupted: InterruptedVideos,
         library: Library,
+        card: CardState,
+        thumbnails: Thumbnails,
     ) -> None:
         super().__init__()
         self._theme, self._job, self._playback = theme, job, playback
         self._was_painted = False
         self.may_close = False
-        self.panel = PromptPanel(prompt, job, library, theme.colours)
+        self.panel = PromptPanel(prompt, job, library, thumbnails, theme.colours)
         self.models = ModelPage(library, theme.colours)
+        self.optimise = OptimisePage(prompt, library, card, theme.colours)
+        self._openers: dict[Page, QWidget] = {
+            self.models: self.panel.model.button,
+            self.optimise: self.panel.optimise.button,
+        }
+        self.open_page: Page | None = None  # that has the place of the picture
         self.error_bar = ErrorBar(theme.colours)
         self.interrupted_bar = InterruptedBar(interrupted, job)
         self.preview = PreviewWidget(images, playback, theme.colours)
-        self.drop_hint = DropHint(self.preview, theme.colours)
-        self._page_hint = DropHint(self.models, theme.colours)  # of the two places only one is to be seen
-        self._is_page_open = False
+        self.drop_hints = DropHints((self.preview, *self._openers), prompt.start, theme.colours)
         self.player = PlayerBar(playback, theme.colours)
-        self.progress = ProgressStrip(job, theme.colours)
-        self.gauge = Gauge(memory, job, prompt.decode, theme.colours)
+        self.progress = ProgressStrip(job, videos, theme.colours)
+        self.gauge = Gauge(memory, job, prompt, theme.colours)
         self.setWindowTitle("Tessera")
         self.setWindowIcon(icon("app"))
         self.fit_into(self.screen().availableSize())
@@ -83,7 +95,9 @@ class MainWindow(QMainWindow):
         self.error_bar.visibility_changed.connect(self._make_room)
         self.interrupted_bar.visibility_changed.connect(self._make_room)
         self.panel.model.button.clicked.connect(self.open_models)
-        self.models.close_requested.connect(self.close_models)
+        self.panel.optimise.button.clicked.connect(self.open_optimise)
+        for page in self._openers:
+            page.close_requested.connect(self.close_page)
         self.paint_in_theme()
         self._show_phase(job.phase)
 
@@ -105,33 +119,36 @@ class MainWindow(QMainWindow):
         self.panel.paint_in(colours)
         self.error_bar.paint_in(colours)
         self.preview.paint_in(colours)
-        self.models.paint_in(colours)
-        self.drop_hint.paint_in(colours)
-        self._page_hint.paint_in(colours)
+        for page in self._openers:
+            page.paint_in(colours)
+        self.drop_hints.paint_in(colours)
         self.player.paint_in(colours)
         self.progress.paint_in(colours)
         self.gauge.paint_in(colours)
 
-    @property
-    def are_models_open(self) -> bool:
-        """Whether the page of models has the place of the picture."""
-        return self._is_page_open
-
     @Slot()
     def open_models(self) -> None:
         """Show the page of models."""
-        self._is_page_open = True
-        self._make_room()
-        self.models.take_focus()
+        self._open(self.models)
 
     @Slot()
-    def close_models(self) -> None:
+    def open_optimise(self) -> None:
+        """Show the page of memory and speed."""
+        self._open(self.optimise)
+
+    @Slot()
+    def close_page(self) -> None:
         """Show the picture again; the focus goes back to where the page was opened."""
-        had_focus = self.models.isAncestorOf(self.focusWidget() or self)
-        self._is_page_open = False
+        page, self.open_page = self.open_page, None
+        had_focus = page is not None and page.isAncestorOf(self.focusWidget() or self)
         self._make_room()
-        if had_focus:
-            self.panel.model.button.setFocus()
+        if page is not None and had_focus:
+            self._openers[page].setFocus()
+
+    def _open(self, page: Page) -> None:
+        self.open_page = page
+        self._make_room()
+        page.take_focus()
 
     def _lay_out(self) -> None:
         main = QVBoxLayout()
@@ -139,7 +156,8 @@ class MainWindow(QMainWindow):
         main.setSpacing(12)
         main.addWidget(self.error_bar)
         main.addWidget(self.interrupted_bar)
-        main.addWidget(self.models, 1)
+        for page in self._openers:
+            main.addWidget(page, 1)
         main.addWidget(self.preview, 1)
         main.addWidget(self.player)
         main.addWidget(self.progress)
@@ -160,13 +178,14 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _make_room(self) -> None:
-        """The page of models takes the place of the picture; on a low screen a message does, until it has been read."""
+        """A page takes the place of the picture; on a low screen a message does, until it has been read."""
         self.interrupted_bar.make_way(self.error_bar.isVisibleTo(self))
         has_message = self.error_bar.isVisibleTo(self) or self.interrupted_bar.isVisibleTo(self)
         is_crowded = has_message and self.height() < SMALLEST_SIZE.height()
-        self.models.setVisible(self._is_page_open and not is_crowded)
+        for page in self._openers:
+            page.setVisible(page is self.open_page and not is_crowded)
         for view in (self.preview, self.player, self.progress):
-            view.setVisible(not self._is_page_open and not is_crowded)
+            view.setVisible(self.open_page is None and not is_crowded)
 
     @Slot(object)
     def _show_phase(self, phase: Phase) -> None:
@@ -174,17 +193,13 @@ class MainWindow(QMainWindow):
         self.panel.show_phase(phase)
         if self._job.is_busy:
             self.error_bar.hide()
-            self.close_models()
+            self.close_page()
             self.preview.show_text(first_picture_text(self._job.command), waiting=True)
         else:
             self.preview.show_text(self.tr("Describe a video, then press Generate."), waiting=False)
         if focused is not None and not (focused.isVisibleTo(self) and focused.isEnabled()):
             # Qt would go on to the next button, and a second press of the key would cancel what the first began.
             self.preview.setFocus()
-
-    def _hide_hints(self) -> None:
-        self.drop_hint.hide()
-        self._page_hint.hide()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """What the focused widget did not use comes here: a shortcut would take Space away from its buttons."""
@@ -203,16 +218,14 @@ class MainWindow(QMainWindow):
         if not files or self._job.is_busy or not event.possibleActions() & Qt.DropAction.CopyAction:
             event.ignore()
             return
-        refusal = None if all(map(is_model_place, files)) else refusal_of(files)
-        for hint in (self.drop_hint, self._page_hint):
-            hint.show_hint(drop_hint_text(files[0], refusal), is_welcome=refusal is None)
+        self.drop_hints.show_for(files)
         _accept_copy(event)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self._hide_hints()
+        self.drop_hints.hide()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        self._hide_hints()
+        self.drop_hints.hide()
         _accept_copy(event)
         self.files_dropped.emit(local_files(event.mimeData()))
 

@@ -6,8 +6,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
+from desktop.failure_words import FailureText
 from desktop.views.wrapped_label import WrappedLabel
-from desktop.words import FailureText
 
 ROOM_BESIDE = 640  # width below which the buttons go under the words
 

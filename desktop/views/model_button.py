@@ -1,15 +1,13 @@
 """The name of the chosen model in the side panel, which opens the page of models; UI thread."""
 
-from PySide6.QtCore import QSize, Qt, Slot
-from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from PySide6.QtCore import Slot
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from desktop.library_words import chosen_text, standing_text
 from desktop.state.library import Library, Standing
+from desktop.views.elided_button import ElidedButton
 from desktop.views.slider_row import LABEL_WIDTH
 from desktop.views.wrapped_label import WrappedLabel
-
-PADDING = 26  # of a button, both sides and its border
 
 
 class ModelButton(QWidget):
@@ -18,7 +16,7 @@ class ModelButton(QWidget):
     def __init__(self, library: Library) -> None:
         super().__init__()
         self._library = library
-        self.button = _ElidedButton()
+        self.button = ElidedButton()
         self.button.setObjectName("models")
         self._said = WrappedLabel()
         self._said.setObjectName("modelStanding")
@@ -49,31 +47,3 @@ class ModelButton(QWidget):
             self._said.style().polish(self._said)
         self._said.show_text(said)
         self._said.setVisible(bool(said))
-
-
-class _ElidedButton(QPushButton):
-    """Shows as much of its words as fits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._whole = ""
-
-    def show_text(self, text: str) -> None:
-        """Show `text`."""
-        self._whole = text
-        self.setToolTip(text)
-        self._elide()
-
-    def _elide(self) -> None:
-        room = self.width() - PADDING
-        self.setText(self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, room))
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(0, super().minimumSizeHint().height())
-
-    def sizeHint(self) -> QSize:
-        return QSize(120, super().sizeHint().height())
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._elide()

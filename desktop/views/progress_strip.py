@@ -4,12 +4,15 @@ from PySide6.QtCore import QSize, QTimer, Slot
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from desktop.icons import icon
+from desktop.optimise_words import sampling_recut_text
 from desktop.product_words import products_text
 from desktop.state.job import JobState, Phase
+from desktop.state.videos import VideoRow
 from desktop.theme import Colours
 from desktop.views.elided_label import ElidedLabel
 from desktop.views.stage_bar import StageBar
 from desktop.words import byte_text, duration_text, stage_name, stage_unit
+from engine.events import Stage
 
 REFRESH_MS = 500  # time left counts down between two reports
 
@@ -17,9 +20,9 @@ REFRESH_MS = 500  # time left counts down between two reports
 class ProgressStrip(QWidget):
     """One line of words above the bar of stages; after the job its outcome and the way to the file."""
 
-    def __init__(self, job: JobState, colours: Colours) -> None:
+    def __init__(self, job: JobState, videos: VideoRow, colours: Colours) -> None:
         super().__init__()
-        self._job = job
+        self._job, self._videos = job, videos
         self._title = QLabel()
         self._title.setProperty("role", "heading")
         self._detail = ElidedLabel()
@@ -29,6 +32,9 @@ class ProgressStrip(QWidget):
         self.show_folder = QPushButton(self.tr(" Show in folder"))
         self.show_folder.setIconSize(QSize(18, 18))
         self.show_folder.hide()
+        self.go_on = QPushButton(self.tr("Go on"))
+        self.go_on.setToolTip(self.tr("Go on sampling from the last step that is kept on disk."))
+        self.go_on.hide()
         self._bar = StageBar(job, colours)
         self._readiness = self.tr("Preparing the engine…")
         self._lay_out()
@@ -63,6 +69,7 @@ class ProgressStrip(QWidget):
         words.addWidget(self._title)
         words.addWidget(self._detail, 1)
         words.addWidget(self._time)
+        words.addWidget(self.go_on)
         words.addWidget(self.show_folder)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -78,6 +85,7 @@ class ProgressStrip(QWidget):
         else:
             self._timer.stop()
         self.show_folder.setVisible(phase is Phase.FINISHED)
+        self.go_on.setVisible(phase is Phase.CANCELLED and self._job.kept_steps > 0 and self._job.latents is None)
 
     @Slot()
     def refresh(self) -> None:
@@ -99,22 +107,37 @@ class ProgressStrip(QWidget):
             case Phase.CANCELLING:
                 return self.tr("Stopping…"), ""
             case Phase.CANCELLED:
-                return self.tr("Stopped"), self.tr("The sampled video is kept.") if self._job.latents else ""
+                return self.tr("Stopped"), self._what_is_kept()
             case Phase.FAILED:
                 return self.tr("Not finished"), ""
             case Phase.FINISHED:
                 return self.tr("Finished"), self._outcome()
+
+    def _what_is_kept(self) -> str:
+        if self._job.latents:
+            return self.tr("The sampled video is kept.")
+        if self._job.kept_steps:
+            return self.tr("Sampling is kept up to step {step}.").format(step=self._job.kept_steps)
+        return ""
 
     def _running_words(self) -> tuple[str, str]:
         stage = self._job.stage
         if stage is None:
             return self.tr("Starting…"), ""
         progress, reading = self._job.stages[stage], self._job.reading
+        said = [stage_unit(stage, progress.done, progress.total)] if progress.total else []
         if reading is not None:
-            return stage_name(stage), self.tr("reading {done} of {total}").format(
-                done=byte_text(reading.done_bytes), total=byte_text(reading.total_bytes)
-            )
-        return stage_name(stage), stage_unit(stage, progress.done, progress.total) if progress.total else ""
+            said = [
+                self.tr("reading {done} of {total}").format(
+                    done=byte_text(reading.done_bytes), total=byte_text(reading.total_bytes)
+                )
+            ]
+        if self._job.sampling_recut is not None and stage is Stage.SAMPLE:
+            said.append(sampling_recut_text(self._job.sampling_recut))
+        if self._videos.total > 1:
+            number, total = self._videos.number, self._videos.total
+            said.append(self.tr("video {number} of {total}").format(number=number, total=total))
+        return stage_name(stage), " · ".join(filter(None, said))
 
     def _outcome(self) -> str:
         finished = self._job.finished

@@ -2,42 +2,40 @@
 
 from dataclasses import replace
 
-from PySide6.QtCore import QMimeData, QSize, Qt, Signal, Slot
+from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
-    QPlainTextEdit,
     QPushButton,
     QScrollArea,
-    QSizePolicy,
     QSlider,
-    QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
+from desktop.failure_words import failure_text
 from desktop.icons import icon
+from desktop.start_words import missing_start_text
 from desktop.state.job import JobState, Phase
-from desktop.state.latents_files import local_files
 from desktop.state.library import Library
 from desktop.state.prompt import PromptState
+from desktop.state.thumbnails import Thumbnails
 from desktop.theme import Colours
 from desktop.views.decode_panel import DecodePanel
 from desktop.views.model_button import ModelButton
-from desktop.views.number_field import number_field
-from desktop.views.seed_row import SeedRow
-from desktop.views.size_row import SizeRow
-from desktop.views.slider_row import LABEL_WIDTH, SliderRow
+from desktop.views.optimise_button import OptimiseButton
+from desktop.views.page import heading
+from desktop.views.start_panel import StartPanel
+from desktop.views.text_field import TextField
+from desktop.views.video_fields import VideoFields
 from desktop.views.wheel_guard import WheelGuard
-from desktop.words import failure_text
+from desktop.views.wrapped_label import WrappedLabel
 
 PANEL_WIDTH = 344
-MOST_FRAMES = 161
-LARGEST_BUDGET_MIB = 1 << 20
 
 
 class PromptPanel(QFrame):
@@ -46,13 +44,18 @@ class PromptPanel(QFrame):
     generate_requested = Signal()
     cancel_requested = Signal()
 
-    def __init__(self, state: PromptState, job: JobState, library: Library, colours: Colours) -> None:
+    def __init__(
+        self, state: PromptState, job: JobState, library: Library, thumbnails: Thumbnails, colours: Colours
+    ) -> None:
         super().__init__()
         self.setObjectName("panel")
         self.setFixedWidth(PANEL_WIDTH)
         self._state, self._colours = state, colours
-        self.decode_panel = DecodePanel(state.decode, job, colours)
         self.model = ModelButton(library)
+        self.optimise = OptimiseButton(state)
+        self.start = StartPanel(state, thumbnails, colours)
+        self.video = VideoFields(state)
+        self.decode_panel = DecodePanel(state.decode, state.outlook, job, colours)
         self._make_fields()
         self._lay_out()
         self._guard_from_wheel()
@@ -60,20 +63,16 @@ class PromptPanel(QFrame):
         self.show_values()
 
     def _make_fields(self) -> None:
-        defaults = self._state.defaults
-        self._prompt = _TextField("prompt", self.tr("What should happen? For example: a red ball bouncing…"), 84)
+        self._prompt = TextField("prompt", self.tr("What should happen? For example: a red ball bouncing…"), 84)
         self._prompt.setAccessibleName(self.tr("Prompt"))
-        self._negative = _TextField("negative", self.tr("What should not be in the picture (optional)"), 56)
+        self._negative = TextField("negative", self.tr("What should not be in the picture (optional)"), 56)
         self._negative.setAccessibleName(self.tr("Negative prompt"))
-        self._size = SizeRow(defaults.sizes, defaults.size_multiple)
-        self._frames = SliderRow(self.tr("Frames"), 1, max(MOST_FRAMES, defaults.frames), 4)
-        self._steps = SliderRow(self.tr("Steps"), 1, 100, 1)
-        self._guidance = SliderRow(self.tr("Guidance"), 0, 15, 0.5, decimals=1)
-        self._seed = SeedRow()
-        self._budget = number_field(QSpinBox(), self.tr("Memory budget"))
-        self._problem = QLabel()
+        self._problem = WrappedLabel()
+        self._problem.setObjectName("problem")
         self._problem.setProperty("role", "problem")
-        self._problem.setWordWrap(True)
+        self._missing = WrappedLabel()
+        self._missing.setObjectName("missing")
+        self._missing.setProperty("role", "small")
         self._generate = QPushButton(self.tr(" Generate"))
         self._generate.setObjectName("generate")
         self._generate.setIconSize(QSize(18, 18))
@@ -97,6 +96,7 @@ class PromptPanel(QFrame):
         foot.setContentsMargins(16, 0, 16, 0)
         foot.setSpacing(8)
         foot.addWidget(self._problem)
+        foot.addWidget(self._missing)
         foot.addWidget(self._generate)
         foot.addWidget(self._cancel)
         column.addLayout(foot)
@@ -121,17 +121,17 @@ class PromptPanel(QFrame):
         column.setContentsMargins(16, 0, 16, 4)
         column.setSpacing(8)
         column.addWidget(self.model)
+        column.addWidget(self.optimise)
         column.addSpacing(4)
-        column.addWidget(_heading(self.tr("Prompt")))
+        column.addWidget(heading(self.tr("Prompt")))
         column.addWidget(self._prompt, 3)
         column.addSpacing(4)
-        column.addWidget(_heading(self.tr("Negative prompt")))
+        column.addWidget(heading(self.tr("Negative prompt")))
         column.addWidget(self._negative, 1)
         column.addSpacing(4)
-        column.addWidget(_heading(self.tr("Video")))
-        for row in (self._size, self._frames, self._steps, self._guidance, self._seed, self._budget_row()):
-            column.addWidget(row)
-        column.addWidget(self.decode_panel)
+        column.addWidget(heading(self.tr("Video")))
+        for widget in (self.start, self.video, self.decode_panel):
+            column.addWidget(widget)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
@@ -140,23 +140,6 @@ class PromptPanel(QFrame):
         self.decode_panel.opened.connect(self._scroll_to_decoding, Qt.ConnectionType.QueuedConnection)
         self._area = area
         return area
-
-    def _budget_row(self) -> QWidget:
-        self._budget.setRange(0, LARGEST_BUDGET_MIB)
-        self._budget.setSingleStep(256)
-        self._budget.setSuffix(self.tr(" MB"))
-        self._budget.setSpecialValueText(self.tr("Automatic"))
-        self._budget.setToolTip(self.tr("The most memory that decoding may take. 0: as much as is free."))
-        label = QLabel(self.tr("Memory"))
-        label.setProperty("role", "label")
-        label.setFixedWidth(LABEL_WIDTH)
-        holder = QWidget()
-        row = QHBoxLayout(holder)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(8)
-        row.addWidget(label)
-        row.addWidget(self._budget, 1)
-        return holder
 
     def _guard_from_wheel(self) -> None:
         guard = WheelGuard(self)
@@ -167,17 +150,11 @@ class PromptPanel(QFrame):
     def _connect(self) -> None:
         self._prompt.textChanged.connect(self._take_words)
         self._negative.textChanged.connect(self._take_words)
-        self._size.size_edited.connect(self._take_size)
-        self._frames.value_edited.connect(self._take_frames)
-        self._steps.value_edited.connect(self._take_steps)
-        self._guidance.value_edited.connect(self._take_guidance)
-        self._seed.seed_edited.connect(self._take_seed)
-        self._seed.reroll_requested.connect(self._state.reroll_seed)
-        self._budget.valueChanged.connect(self._take_budget)
         self._state.values_changed.connect(self.show_values)
-        self._state.model_changed.connect(self._show_model)
-        self._state.decode.settings_changed.connect(self._show_budget)
-        self._state.decode.outlook_changed.connect(self._show_problem)
+        self._state.model_changed.connect(self.show_values)
+        self._state.start.changed.connect(self._show_problem)
+        self._state.optimise.changed.connect(self._show_problem)
+        self._state.outlook.changed.connect(self._show_problem)
         self._generate.clicked.connect(self.generate_requested)
         self._cancel.clicked.connect(self.cancel_requested)
 
@@ -187,20 +164,7 @@ class PromptPanel(QFrame):
         values = self._state.values
         self._prompt.show_text(values.prompt)
         self._negative.show_text(values.negative_prompt)
-        self._size.show_size(values.width, values.height)
-        self._frames.show_value(values.frames)
-        self._frames.set_hint(self.tr("{seconds} seconds of video").format(seconds=f"{self._state.seconds:.1f}"))
-        self._steps.show_value(values.steps)
-        self._guidance.show_value(values.guidance)
-        self._seed.show_seed(values.seed)
-        self._show_budget()
         self._show_problem()
-
-    @Slot()
-    def _show_model(self) -> None:
-        """Offer the sizes of the model in use."""
-        self._size.show_sizes(self._state.defaults.sizes, self._state.defaults.size_multiple)
-        self.show_values()
 
     @Slot(object)
     def show_phase(self, phase: Phase) -> None:
@@ -217,7 +181,8 @@ class PromptPanel(QFrame):
         self._show_problem()
         self._cancel.setIcon(icon("stop", colours.text))
         self.menu_button.setIcon(icon("more", colours.text_dim))
-        self._seed.paint_in(colours)
+        self.start.paint_in(colours)
+        self.video.paint_in(colours)
         self.decode_panel.paint_in(colours)
 
     def focus_prompt(self) -> None:
@@ -225,6 +190,7 @@ class PromptPanel(QFrame):
         self._prompt.setFocus()
         self._prompt.moveCursor(self._prompt.textCursor().MoveOperation.End)
 
+    @Slot()
     def take_typed(self) -> None:
         """Take a number that is still being typed, as leaving its field would."""
         field = self.focusWidget()
@@ -237,20 +203,16 @@ class PromptPanel(QFrame):
         self._area.ensureWidgetVisible(self.decode_panel)
 
     @Slot()
-    def _show_budget(self) -> None:
-        self._budget.blockSignals(True)  # it shows whole megabytes, which must not become the budget by being shown
-        self._budget.setValue((self._state.decode.values.budget_bytes or 0) >> 20)
-        self._budget.blockSignals(False)
-
-    @Slot()
     def _show_problem(self) -> None:
         problem = self._state.problem()
+        missing = missing_start_text(self._state.start.missing)
         if problem is not None:
             text = failure_text(problem.code, problem.details, None)
-            self._problem.setText(f"{text.title} {text.advice}")
+            self._problem.show_text(f"{text.title} {text.advice}")
         self._problem.setVisible(problem is not None)
-        is_possible = problem is None and self._state.is_model_ready and not self._state.decode.is_invalid
-        ready = is_possible and self._state.has_prompt
+        self._missing.show_text(missing)
+        self._missing.setVisible(bool(missing) and problem is None)
+        ready = self._state.can_generate
         self._generate.setEnabled(ready)
         self._generate.setIcon(icon("generate", self._colours.on_accent if ready else self._colours.text_faint))
 
@@ -258,57 +220,3 @@ class PromptPanel(QFrame):
     def _take_words(self) -> None:
         prompt, negative = self._prompt.toPlainText(), self._negative.toPlainText()
         self._state.change(replace(self._state.values, prompt=prompt, negative_prompt=negative))
-
-    @Slot(int, int)
-    def _take_size(self, width: int, height: int) -> None:
-        self._state.change(replace(self._state.values, width=width, height=height))
-
-    @Slot(float)
-    def _take_frames(self, frames: float) -> None:
-        self._state.change(replace(self._state.values, frames=int(frames)))
-
-    @Slot(float)
-    def _take_steps(self, steps: float) -> None:
-        self._state.change(replace(self._state.values, steps=int(steps)))
-
-    @Slot(float)
-    def _take_guidance(self, guidance: float) -> None:
-        self._state.change(replace(self._state.values, guidance=guidance))
-
-    @Slot(object)
-    def _take_seed(self, seed: int) -> None:
-        self._state.change(replace(self._state.values, seed=seed))
-
-    @Slot(int)
-    def _take_budget(self, budget_mib: int) -> None:
-        self._state.decode.set_budget(budget_mib << 20 or None)
-
-
-class _TextField(QPlainTextEdit):
-    """Plain text in which Tab moves on, as it does everywhere else in the panel."""
-
-    def __init__(self, name: str, placeholder: str, lowest: int) -> None:
-        super().__init__()
-        self.setObjectName(name)
-        self.setPlaceholderText(placeholder)
-        self.setTabChangesFocus(True)
-        self.setMinimumHeight(lowest)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-
-    def show_text(self, text: str) -> None:
-        """Show `text` unless it is there already."""
-        if self.toPlainText() != text:
-            self.setPlainText(text)
-
-    def sizeHint(self) -> QSize:
-        return QSize(200, 56)
-
-    def canInsertFromMimeData(self, source: QMimeData) -> bool:
-        # A file dropped here is meant for the window, which opens it; its path would be no prompt.
-        return not local_files(source) and super().canInsertFromMimeData(source)
-
-
-def _heading(text: str) -> QLabel:
-    label = QLabel(text)
-    label.setProperty("role", "heading")
-    return label

@@ -26,7 +26,9 @@ def to_bgrx(rgb: Tensor) -> Tensor:
 
 
 class FrameStore:
-    """The job's decoded frames, uint8 [T, H, W, 4], in a file that is mapped into memory.
+    """The frames of the job's video, uint8 [T, H, W, 4], in a file that is mapped into memory.
+
+    What is decoded may be larger, where the model does not make every size: what lies right or below is not kept.
 
     The operating system writes the frames out when memory is short, so a long clip needs no memory of its own, and
     what was decoded survives the process. `pixels` is made to be the canvas' own array. Space on the disk is taken
@@ -50,6 +52,11 @@ class FrameStore:
         if self._map is None:
             raise ValueError("the frame store is closed")
         return self._map
+
+    def within(self, row_start: int, rgb: Tensor) -> Tensor:
+        """The part of rgb [3, F, R, W], rows from `row_start` on, that lies in the frames; it may have no rows."""
+        _, height, width, _ = self.pixels.shape
+        return rgb[:, :, : max(0, height - row_start), :width]
 
     def write(self, frame_start: int, row_start: int, bgrx: Tensor) -> None:
         """Put the rows bgrx [F, R, W, 4] (uint8, any device) in their place."""

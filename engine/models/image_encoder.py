@@ -8,12 +8,14 @@ B batch, C channels, H height, W width of the picture; L = 1 + patches tokens, N
 E = N*D channels of a token.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Walk = Callable[[], Iterable[nn.Module]]
 
 # Of each colour over CLIP's training pictures, in 0..1: red, green, blue.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -105,12 +107,12 @@ class VisionTransformer(nn.Module):
         self.pre_norm = LayerNorm(dim, config.eps)
         self.transformer = nn.ModuleList(Block(config) for _ in range(config.num_layers))
 
-    def forward(self, picture: Tensor, on_block: Callable[[int], None] | None = None) -> Tensor:
+    def forward(self, picture: Tensor, on_block: Callable[[int], None] | None, walk: Walk | None) -> Tensor:
         patches = self.patch_embedding(picture.to(self.patch_embedding.weight.dtype))  # [B, E, H', W']
         patches = patches.flatten(2).transpose(1, 2)  # [B, L-1, E]
         x = torch.cat([self.cls_embedding.expand(len(patches), -1, -1), patches], dim=1)  # [B, L, E]
         x = self.pre_norm(x + self.pos_embedding)
-        for i, block in enumerate(self.transformer):
+        for i, block in enumerate(self.transformer if walk is None else walk()):
             x = block(x)
             if on_block is not None:
                 on_block(i)
@@ -125,10 +127,12 @@ class ImageEncoder(nn.Module):
         self.config = config
         self.visual = VisionTransformer(config)
 
-    def forward(self, picture: Tensor, on_block: Callable[[int], None] | None = None) -> Tensor:
+    def forward(
+        self, picture: Tensor, on_block: Callable[[int], None] | None = None, walk: Walk | None = None
+    ) -> Tensor:
         """What `clip_picture` made, [B, 3, image_size, image_size], to features [B, L, E] in the weights' dtype.
 
         The features have no norm behind them; the transformer has its own. `on_block(i)` is called after block i;
-        what it raises leaves this call.
+        what it raises leaves this call. walk: the blocks, where they are not all on the device.
         """
-        return self.visual(picture, on_block)
+        return self.visual(picture, on_block, walk)

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from engine.errors import EngineError, ErrorCode
 
+UNFINISHED = ".tmp"  # after the name of a file that is being written
+
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
@@ -27,7 +29,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Make `path` hold what `write` writes, whole or not at all, and on the disk when this returns."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(path.name + UNFINISHED)
     try:
         with temporary.open("wb") as file:
             write(file)

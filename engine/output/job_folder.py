@@ -1,7 +1,8 @@
-"""The folder of one job: its command and its latents, each complete on disk before the next stage begins; its end.
+"""The folder of one job: its command, its sampling as far as it has come, its latents, each complete on disk; its end.
 
 While the job runs, its process holds a lock on a file of the folder. A job that has the file but neither the lock
-nor a recorded end was interrupted. Folders of versions before the lock have no such file and are left alone.
+nor a recorded end was interrupted. Folders of versions before the lock have no such file and are left alone, unless
+a person names one.
 """
 
 import contextlib
@@ -18,17 +19,22 @@ from typing import TYPE_CHECKING
 from engine.cancel import Cancelled
 from engine.commands import COMMAND_FILE, Command, GenerateVideo, from_json, to_json
 from engine.errors import EngineError, ErrorCode
-from engine.output.durable import disk_errors, flush_folder, make_folders, write_durably
+from engine.output.durable import UNFINISHED, disk_errors, flush_folder, make_folders, write_durably
 from engine.output.job_lock import JobLock
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.sampling.checkpoint import SamplingState
+
 LATENTS_FILE = "latents.safetensors"
+STATE_FILE = "sampling.safetensors"  # while there are no latents: all that the steps to come need of those behind
 FRAMES_FILE = "frames.bgrx"
 STREAM_FILE = "video.mp4"
-HALF_DONE_FILES = (FRAMES_FILE, STREAM_FILE)  # of a job that runs, or was killed
+# Of a job that runs, or was killed. Not the state of its sampling, which is whole.
+HALF_DONE_FILES = (FRAMES_FILE, STREAM_FILE, STATE_FILE + UNFINISHED, LATENTS_FILE + UNFINISHED)
 LOCK_FILE = "job.lock"
+LOOKS, LOOK_SECONDS = 5, 0.05  # a process that only looks for jobs holds the lock of each for a moment
 ENDED_FILE = "ended.json"
 COMMAND_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)  # of what is no command
 TENSOR = "latents"
@@ -53,12 +59,12 @@ class End(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"
     RESUMED = "resumed"  # it was interrupted, and a later job decodes or has decoded its latents
-    FORGOTTEN = "forgotten"  # it was interrupted, and a person wants no video of its latents
+    FORGOTTEN = "forgotten"  # it was interrupted, and a person wants no video of it
 
 
 @dataclass(frozen=True, slots=True)
 class JobFolder:
-    """One job's folder; `create` makes it. The lock is None where the file system knows none."""
+    """One job's folder, new or taken up again. The lock is None where the file system knows none."""
 
     path: Path
     lock: JobLock | None
@@ -73,9 +79,26 @@ class JobFolder:
             # Before the command: without one, nobody takes the folder for that of an interrupted job.
             (path / LOCK_FILE).touch()
             lock = JobLock.take(path / LOCK_FILE)
-            # A path may hold bytes that are not UTF-8, which Python carries as lone surrogates.
-            content = to_json(command).encode("utf-8", "surrogatepass")
-            write_durably(path / COMMAND_FILE, lambda file: file.write(content))
+            _write_command(path, command)
+        return cls(path, lock)
+
+    @classmethod
+    def reopen(cls, path: Path, command: GenerateVideo) -> "JobFolder":
+        """The folder of a job that ended without a video, as one that runs: locked, without an end, for `command`.
+
+        `command` is what `command_in` gave, perhaps with another output. Raises OUTPUT_NOT_WRITABLE, also when
+        another process has the job; then nothing is changed.
+        """
+        with disk_errors(path):
+            lock = take_lock(path)
+            try:
+                if command_in(path) != command:
+                    _write_command(path, command)
+                (path / ENDED_FILE).unlink(missing_ok=True)
+                flush_folder(path)
+            except BaseException:
+                lock.release()
+                raise
         return cls(path, lock)
 
     @contextlib.contextmanager
@@ -117,8 +140,31 @@ class JobFolder:
         """Where the video is while its frames are being encoded."""
         return self.path / STREAM_FILE
 
+    @property
+    def state(self) -> Path:
+        """Where the state of sampling is from the first `keep_state` to `save_latents`."""
+        return self.path / STATE_FILE
+
+    def keep_state(self, state: "SamplingState") -> None:
+        """Put `state` in the place of the one before; it is on disk when this returns. Raises OUTPUT_NOT_WRITABLE."""
+        from engine.sampling.checkpoint import write_state  # the window reads folders of jobs without torch
+
+        write_state(self.state, state)
+
+    def read_state(self, fingerprint: str) -> "SamplingState | None":
+        """What was kept last, in host memory; None where nothing was, so that sampling begins at its first step.
+
+        Raises LATENTS_INVALID for a state that is damaged or of a job with another `fingerprint`.
+        """
+        from engine.sampling.checkpoint import read_state
+
+        return read_state(self.state, fingerprint) if self.state.exists() else None
+
     def save_latents(self, latents: "Tensor") -> Path:
-        """Write normalised `latents` [1, z, T, h, w] as float32. Raises OUTPUT_NOT_WRITABLE."""
+        """Write normalised `latents` [1, z, T, h, w] as float32; what was kept of sampling goes then.
+
+        Raises OUTPUT_NOT_WRITABLE.
+        """
         import torch  # the window reads folders of jobs without it
         from safetensors.torch import save
 
@@ -126,6 +172,7 @@ class JobFolder:
         content = save(tensors, {"format": FORMAT})
         with disk_errors(self.latents):
             write_durably(self.latents, lambda file: file.write(content))
+        drop_state(self.path)
         return self.latents
 
 
@@ -139,10 +186,51 @@ def _new_folder(jobs: Path) -> Path:
     raise FileExistsError(name)
 
 
+def _write_command(folder: Path, command: Command) -> None:
+    # A path may hold bytes that are not UTF-8, which Python carries as lone surrogates.
+    content = to_json(command).encode("utf-8", "surrogatepass")
+    write_durably(folder / COMMAND_FILE, lambda file: file.write(content))
+
+
+def take_lock(folder: Path) -> JobLock:
+    """The lock of a job's `folder`, of any version. Raises OUTPUT_NOT_WRITABLE when another has it, and OSError."""
+    if not (folder / LOCK_FILE).exists():
+        (folder / LOCK_FILE).touch()
+    for _ in range(LOOKS):
+        lock = JobLock.take(folder / LOCK_FILE)
+        if lock is not None:
+            return lock
+        time.sleep(LOOK_SECONDS)
+    reason = "another process works on this job, or its file system knows no locks"
+    raise EngineError(ErrorCode.OUTPUT_NOT_WRITABLE, path=str(folder), reason=reason)
+
+
+def drop_state(folder: Path) -> None:
+    """Remove what was kept of sampling; where that is not possible, a later job finds latents beside it and does so."""
+    for name in (STATE_FILE, STATE_FILE + UNFINISHED):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink(missing_ok=True)
+
+
+def end_of(folder: Path) -> End | None:
+    """How the job of `folder` ended; None for one that runs or was interrupted. Raises COMMAND_ERRORS."""
+    file = folder / ENDED_FILE
+    return End(json.loads(file.read_text("utf-8"))["state"]) if file.exists() else None
+
+
 def record_end(folder: Path, end: End, output: Path) -> None:
     """Keep in a job's `folder` how it ended; `output` is where its video is or was to be. Raises OSError."""
     content = json.dumps({"state": end, "output": str(output)}).encode()
     write_durably(folder / ENDED_FILE, lambda file: file.write(content))
+
+
+def command_in(folder: Path) -> GenerateVideo:
+    """What the job of `folder` is to make. Raises LATENTS_INVALID where that is not said."""
+    command = command_beside(folder / LATENTS_FILE)
+    if command is None:
+        reason = "is not there, or of a job that does not sample"
+        raise EngineError(ErrorCode.LATENTS_INVALID, file=str(folder / COMMAND_FILE), reason=reason)
+    return command
 
 
 def command_beside(latents: Path) -> GenerateVideo | None:

@@ -17,8 +17,9 @@ SPECIAL = "\\=;#\n"
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """What a job was and took: `seconds` and `peak_bytes` by stage, for the stages before encoding.
+    """What a job was, was to take and took, by stage, for the stages before encoding.
 
+    predicted_peak_bytes is what was promised, budget_bytes what the stage was held to, peak_bytes what was measured.
     origin: for decoded latents, the command that had made them, if that is known.
     """
 
@@ -26,6 +27,8 @@ class JobRecord:
     origin: Command | None
     models: dict[str, str]
     seconds: dict[Stage, float]
+    predicted_peak_bytes: dict[Stage, int]
+    budget_bytes: dict[Stage, int]
     peak_bytes: dict[Stage, int]
 
     def as_json(self) -> str:
@@ -33,7 +36,8 @@ class JobRecord:
         record: dict[str, Any] = {"program": "Tessera", "command": json.loads(to_json(self.command))}
         if self.origin is not None:
             record["origin"] = json.loads(to_json(self.origin))
-        record |= {"models": self.models, "peak_bytes": self.peak_bytes}
+        record |= {"models": self.models, "predicted_peak_bytes": self.predicted_peak_bytes}
+        record |= {"budget_bytes": self.budget_bytes, "peak_bytes": self.peak_bytes}
         record["seconds"] = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
         return json.dumps(record, ensure_ascii=False)
 

@@ -7,7 +7,7 @@ the video of it.
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,15 +35,29 @@ class VideoFormat:
             raise ValueError(f"4:2:0 video needs even sides, not {self.width}x{self.height}")
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Frames that come before those that are written: `count` of them, uint8 [H, W, 4], one by one.
+
+    The first `overlap` frames that are written are among them already and are left out. `read` makes them anew each
+    time, on the writer's thread; it is given a function to call ten times a second, and leaves with what that raises.
+    """
+
+    count: int
+    overlap: int
+    read: Callable[[Callable[[], None]], Iterator[np.ndarray]]
+
+
 class VideoWriter:
     """Encodes one clip: `with VideoWriter(...) as writer: writer.write(frame) ...; writer.finish(...)`.
 
     The file `stream` is whole once `finish` has returned, and gone when the block is left.
     """
 
-    def __init__(self, stream: Path, video: VideoFormat) -> None:
+    def __init__(self, stream: Path, video: VideoFormat, before: Before | None = None) -> None:
         self.stream = stream
         self._video = video
+        self._before = before
 
     def __enter__(self) -> Self:
         """Start ffmpeg. Raises VIDEO_WRITER_FAILED when it cannot be started."""
@@ -55,12 +69,18 @@ class VideoWriter:
         self._is_complete = False
         self._fault: Exception | None = None
         self.frames_written = 0  # that ffmpeg has taken
+        self._handed_over = 0
+        self._is_stopping = threading.Event()
         try:
             self._ffmpeg = FfmpegProcess(ffmpeg_command(self.stream, self._video))
         except OSError as error:
             raise EngineError(ErrorCode.VIDEO_WRITER_FAILED, last_lines=str(error)) from error
         self._thread = threading.Thread(target=self._feed, name="video-writer", daemon=True)
         self._thread.start()
+
+    def frames_in_all(self, frames: int) -> int:
+        """Frames of the video when `frames` have been written."""
+        return frames if self._before is None else self._before.count + max(0, frames - self._before.overlap)
 
     def write(self, frame: np.ndarray) -> None:
         """Hand over `frame` [H, W, 4] uint8 (B, G, R, unused), which must not change any more. Returns at once.
@@ -70,18 +90,23 @@ class VideoWriter:
         expected = (self._video.height, self._video.width, 4)
         if frame.shape != expected or frame.dtype != np.uint8:
             raise ValueError(f"a frame must be uint8 {expected}, not {frame.dtype} {frame.shape}")
-        self._queue.put(frame)
+        self._handed_over += 1
+        if self._before is None or self._handed_over > self._before.overlap:
+            self._queue.put(frame)
 
     def finish(self, on_wait: Callable[[], None]) -> None:
-        """Let ffmpeg take what is left and write the end of the stream. Raises VIDEO_WRITER_FAILED.
+        """Let ffmpeg take what is left and write the end of the stream.
 
-        `on_wait` is called ten times a second and may raise.
+        `on_wait` is called ten times a second and may raise. Raises VIDEO_WRITER_FAILED, and PICTURE_INVALID for a clip
+        whose frames come before and cannot be read.
         """
         self._queue.put(None)
         while self._thread.is_alive() or not self._ffmpeg.has_ended(POLL_SECONDS):
             on_wait()
             self._thread.join(POLL_SECONDS)
         on_wait()
+        if isinstance(self._fault, EngineError):
+            raise self._fault
         if not (self._is_complete and self._ffmpeg.has_succeeded):
             raise self._failure() from self._fault
 
@@ -96,8 +121,8 @@ class VideoWriter:
         ffmpeg takes any end of its input for the end of the video, so only the mark tells that no frame is missing.
         """
         try:
-            with self._ffmpeg.stdin as pipe:
-                while (frame := self._queue.get()) is not None:
+            with self._ffmpeg.stdin as pipe, contextlib.closing(self._frames()) as frames:
+                for frame in frames:
                     pipe.write(np.ascontiguousarray(frame).data)
                     self.frames_written += 1
             self._is_complete = True
@@ -105,6 +130,16 @@ class VideoWriter:
             pass  # ffmpeg has ended; its last words tell why
         except Exception as error:
             self._fault = error
+
+    def _frames(self) -> Generator[np.ndarray, None, None]:
+        if self._before is not None:
+            yield from self._before.read(self._leave_if_stopping)
+        while (frame := self._queue.get()) is not None:
+            yield frame
+
+    def _leave_if_stopping(self) -> None:
+        if self._is_stopping.is_set():
+            raise InterruptedError  # as when ffmpeg ends: an OSError that nobody needs to hear of
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -114,6 +149,7 @@ class VideoWriter:
             self.stream.unlink()
 
     def _stop(self) -> None:
+        self._is_stopping.set()
         self._ffmpeg.end()
         self._queue.put(None)
         self._thread.join()

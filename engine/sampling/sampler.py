@@ -1,70 +1,117 @@
-"""From prompt to latents: the text encoded, then noise walked to clean latents. Engine thread."""
+"""From noise to latents, step by step: where guidance, solver, pictures and memory meet. Engine thread.
+
+What a step makes is complete before anything of it is kept: a step that runs out of memory is taken again in smaller
+pieces, and one that is broken off never was.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from engine.commands import GenerateVideo
+from engine.denoise.experts import Experts
+from engine.denoise.streaming import Denoiser
+from engine.device import is_out_of_memory, release_memory
+from engine.events import SamplingRecut
+from engine.generation import NO_GUIDANCE
 from engine.job import Job
-from engine.models.text_encoder import TextEncoder
-from engine.models.tokenizer import Tokenizer
-from engine.models.transformer import WanTransformer
 from engine.preview import Preview
+from engine.sampling.checkpoint import SamplingState
+from engine.sampling.conditioning import Conditioning, network_input, started, times_of, with_known
 from engine.sampling.guidance import guided, seeded_noise
-from engine.sampling.schedule import schedule_for
-from engine.sampling.solvers import Past, predicted_x0, step_of
+from engine.sampling.schedule import Schedule
+from engine.sampling.solvers import Past, Step, predicted_x0
+from engine.sampling.step_cache import StepCache
 
-NO_GUIDANCE = 1.0
+Texts = tuple[Tensor, Tensor | None]
+"""The rows of the prompt and, where guidance has a use for them, of the negative prompt: [1, S, C] each."""
 
 
-def encode_prompt(job: Job, prompt: str, tokenizer: Tokenizer, encoder: TextEncoder, text_len: int) -> Tensor:
-    """`prompt` as the rows that the transformer attends to: [1, text_len, C], zero after the last token.
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What does not change from step to step. guidances: of every step; joint_guidance: both passes of it as one.
 
-    Only the true tokens are encoded: a mask would hide the padding anyway, and short prompts are the rule.
+    step_cache: the estimated error up to which a pass may be taken from the step before. fingerprint: of the job.
     """
-    device = next(encoder.parameters()).device
-    ids = torch.tensor([tokenizer.encode(prompt, text_len)], device=device)  # [1, L]
-    rows = encoder(ids, torch.ones_like(ids), on_block=lambda _: job.check())  # [1, L, C]
-    return torch.nn.functional.pad(rows, (0, 0, 0, text_len - rows.shape[1]))
 
+    schedule: Schedule
+    step: Step
+    guidances: tuple[float, ...]
+    texts: Texts
+    conditioning: Conditioning
+    joint_guidance: bool
+    step_cache: float
+    fingerprint: str
 
-def encode_prompts(
-    job: Job, command: GenerateVideo, tokenizer: Tokenizer, encoder: TextEncoder, text_len: int
-) -> tuple[Tensor, Tensor | None]:
-    """The prompt, and the negative prompt unless guidance 1 leaves it without effect."""
-    text = encode_prompt(job, command.prompt, tokenizer, encoder, text_len)
-    if command.guidance == NO_GUIDANCE:
-        return text, None
-    return text, encode_prompt(job, command.negative_prompt, tokenizer, encoder, text_len)
+    def start(self, shape: tuple[int, ...], seed: int) -> SamplingState:
+        """Where the way begins: noise of `shape` [1, z, T, h, w], or a clip that noise was added to."""
+        x = started(seeded_noise(shape, seed), self.schedule.sigmas[0], self.conditioning)
+        return SamplingState(0, self.schedule.steps, x, Past(), self.fingerprint)
+
+    def texts_at(self, step: int) -> Texts:
+        """What steers `step`; the negative prompt only where guidance leads away from it."""
+        text, negative = self.texts
+        return (text, negative) if self.guidances[step] != NO_GUIDANCE else (text, None)
 
 
 def sample(
     job: Job,
-    command: GenerateVideo,
-    transformer: WanTransformer,
-    texts: tuple[Tensor, Tensor | None],
-    shape: tuple[int, ...],
+    way: Way,
+    experts: Experts,
+    state: SamplingState,
+    take: Callable[[SamplingState], None],
     preview: Preview | None,
     progress: Callable[[int, int], None],
 ) -> Tensor:
-    """Clean normalised latents of `shape` [1, z, T, h, w], float32. The preview shows x0 as each step predicts it.
+    """Clean normalised latents [1, z, T, h, w], float32, from `state` on. `take` is given the state after every step.
 
-    Every step is shown, also by a decoder: what it computes is a few hundredths of one pass of the transformer.
+    The preview shows x0 as each step predicts it, also by a decoder: what that computes is a few hundredths of one
+    pass of the transformer.
     """
-    schedule, step = schedule_for(command.solver, command.steps, command.shift), step_of(command.solver)
-    x, past = seeded_noise(shape, command.seed).to(job.device.torch_device), Past()
-    progress(0, schedule.steps)
-    for index, time in enumerate(schedule.timesteps):
-        velocity = guided(partial(predict, job, transformer, x, time), *texts, command.guidance)
-        job.show_preview(predicted_x0(schedule, index, x, velocity), preview)
-        x, past = step(schedule, index, x, velocity, past)
-        progress(index + 1, schedule.steps)
-    return x
+    state = state.to(job.device.torch_device)
+    progress(state.step, state.steps)
+    while state.step < state.steps:
+        state = in_memory(job, experts, partial(next_state, job, way, experts, state, preview))
+        take(state)
+        progress(state.step, state.steps)
+    return state.x
 
 
-def predict(job: Job, transformer: WanTransformer, x: Tensor, time: float, text: Tensor) -> Tensor:
-    """The velocity at `x` and `time` under `text`; a cancel leaves between two blocks."""
-    timestep = torch.tensor([time], device=x.device)
-    return transformer(x, timestep, text, on_block=lambda _: job.check())
+def in_memory(job: Job, experts: Experts, step: Callable[[], SamplingState]) -> SamplingState:
+    """What `step` makes, in as small pieces as it takes. Raises the error of memory when nothing gets smaller."""
+    while True:
+        try:
+            return step()
+        except Exception as error:
+            if not is_out_of_memory(error) or not experts.make_smaller():
+                raise
+        release_memory(job.device.torch_device)  # only here has the failed step let go of its tensors
+        job.emit(SamplingRecut(experts.plan.resident_blocks, experts.plan.chunk_tokens))
+
+
+def next_state(job: Job, way: Way, experts: Experts, state: SamplingState, preview: Preview | None) -> SamplingState:
+    """The state one step further; nothing of `state` is changed."""
+    index, x = state.step, state.x
+    cache = StepCache(way.step_cache, state.steps, () if experts.is_first_of(index) else state.cache)
+    predict = partial(velocity_of, job, experts.at(index), way.conditioning, x, way.schedule.timesteps[index])
+    text, negative = way.texts_at(index)
+    velocity = guided(
+        cache.of_step(index, x, predict), text, negative, way.guidances[index], jointly=way.joint_guidance
+    )
+    job.show_preview(with_known(predicted_x0(way.schedule, index, x, velocity), way.conditioning), preview)
+    x, past = way.step(way.schedule, index, x, velocity, state.past)
+    return SamplingState(index + 1, state.steps, with_known(x, way.conditioning), past, way.fingerprint, cache.kept)
+
+
+def velocity_of(
+    job: Job, denoiser: Denoiser, conditioning: Conditioning, x: Tensor, time: float, text: Tensor
+) -> Tensor:
+    """The velocity at x [1, z, T, h, w] and `time` under each text [B, S, C]; a cancel leaves between two blocks."""
+    batch = len(text)
+    times = times_of(torch.full((batch,), time, device=x.device), conditioning, x.shape[2])  # [B] or [B, T]
+    latents = network_input(x, conditioning).expand(batch, -1, -1, -1, -1)  # [B, in_dim, T, h, w]
+    image = conditioning.image
+    features = None if image is None else image.to(x.device).expand(batch, -1, -1)  # [B, I, C]
+    return denoiser.velocity(latents, times, text, image=features, on_block=lambda _: job.check())

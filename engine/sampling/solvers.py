@@ -2,16 +2,21 @@
 
 UniPC (Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework") in the form that the official Wan code
 runs: order 2, B(h) = expm1(h) ("bh2"), prediction of x0, corrector from the second step on, first order at the end.
-With alpha = 1 - s and lambda = log(alpha) - log(s).
+DPM++ 2M (Lu et al. 2022, "DPM-Solver++", midpoint) is, in that form, its predictor alone. LCM (Luo et al. 2023,
+"Latent Consistency Models") jumps to x0 and noises it again. With alpha = 1 - s and lambda = log(alpha) - log(s),
+which is infinite at both ends; what follows from that is a limit that the formulas take exactly.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 from torch import Tensor
 
-from engine.commands import Solver
+from engine.generation import Solver
+from engine.sampling.guidance import seeded_noise
 from engine.sampling.schedule import Schedule
 
 ORDER = 2
@@ -21,8 +26,8 @@ ORDER = 2
 class Past:
     """What a solver remembers of the steps behind it; empty before the first step.
 
-    sample: the (corrected) x that the last predictor started from. x0s: the last two predictions of x0, newest
-    last. order: the order of the last predictor, which is the order of the corrector that follows it.
+    sample: the (corrected) x that the last predictor started from, of solvers that correct. x0s: the last two
+    predictions of x0, newest last. order: the order of the last predictor, and of the corrector that follows it.
     """
 
     sample: Tensor | None = None
@@ -38,6 +43,11 @@ def predicted_x0(schedule: Schedule, index: int, x: Tensor, velocity: Tensor) ->
     return x - schedule.sigmas[index] * velocity
 
 
+def noised(x0: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """Clean latents at noise level `sigma`: (1 - s) * x0 + s * noise."""
+    return (1 - sigma) * x0 + sigma * noise
+
+
 def euler_step(schedule: Schedule, index: int, x: Tensor, velocity: Tensor, past: Past) -> tuple[Tensor, Past]:
     """x at the next level along a straight line: x + (s_next - s) * v."""
     return x + (schedule.sigmas[index + 1] - schedule.sigmas[index]) * velocity, past
@@ -51,6 +61,29 @@ def unipc_step(schedule: Schedule, index: int, x: Tensor, velocity: Tensor, past
     x0s = (*past.x0s, x0)[-ORDER:]
     order = min(ORDER, schedule.steps - index, len(x0s))
     return _predicted(schedule, index, x, x0s, order), Past(x, x0s, order)
+
+
+def dpmpp_step(schedule: Schedule, index: int, x: Tensor, velocity: Tensor, past: Past) -> tuple[Tensor, Past]:
+    """x at the next level, by the last two predictions of x0; at the first and the last step by one."""
+    x0s = (*past.x0s, predicted_x0(schedule, index, x, velocity))[-ORDER:]
+    order = min(ORDER, schedule.steps - index, len(x0s))
+    return _predicted(schedule, index, x, x0s, order), Past(x0s=x0s, order=order)
+
+
+def lcm_step(
+    schedule: Schedule, index: int, x: Tensor, velocity: Tensor, past: Past, *, seed: int
+) -> tuple[Tensor, Past]:
+    """The prediction of x0, noised to the next level by noise that `seed` and `index` alone decide on."""
+    x0, sigma_next = predicted_x0(schedule, index, x, velocity), schedule.sigmas[index + 1]
+    if sigma_next == 0:
+        return x0, past
+    return noised(x0, step_noise(tuple(x.shape), seed, index).to(x), sigma_next), past
+
+
+def step_noise(shape: tuple[int, ...], seed: int, index: int) -> Tensor:
+    """Normal float32 noise for one step; neighbouring seeds and steps have nothing in common."""
+    mixed = np.random.SeedSequence((seed, index)).generate_state(1, np.uint32)
+    return seeded_noise(shape, int(mixed[0]))
 
 
 def _predicted(schedule: Schedule, index: int, x: Tensor, x0s: tuple[Tensor, ...], order: int) -> Tensor:
@@ -95,10 +128,22 @@ def _corrector_weights(ratio: float, hh: float) -> tuple[float, float]:
 
 
 def _lambda(sigma: float) -> float:
-    """Half the log signal-to-noise ratio; infinite at the clean end."""
-    return math.inf if sigma == 0 else math.log(1 - sigma) - math.log(sigma)
+    """Half the log signal-to-noise ratio; infinite where there is only one of the two."""
+    if sigma in (0, 1):
+        return math.inf if sigma == 0 else -math.inf
+    return math.log(1 - sigma) - math.log(sigma)
 
 
-def step_of(solver: Solver) -> Step:
-    """The step function of `solver`."""
-    return unipc_step if solver is Solver.UNIPC else euler_step
+def step_of(solver: Solver, seed: int | None = None) -> Step:
+    """The step function of `solver`. LCM draws noise from `seed`, and raises ValueError without."""
+    match solver:
+        case Solver.UNIPC:
+            return unipc_step
+        case Solver.EULER:
+            return euler_step
+        case Solver.DPMPP_2M:
+            return dpmpp_step
+        case Solver.LCM:
+            if seed is None:
+                raise ValueError("LCM needs a seed for the noise of its steps")
+            return partial(lcm_step, seed=seed)

@@ -4,6 +4,8 @@ Quantised are the products inside the blocks, which hold nearly everything; all 
 norms, biases, embeddings, modulation, head, and the paths of time, text and picture.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 
 from engine.model_choice import WeightForm
@@ -21,7 +23,33 @@ SCALE_TILE = (128, 4)  # rows and columns that the scales of blocks are filled u
 NARROW_FLOATS = {"F16": BF16_BYTES, "BF16": BF16_BYTES}  # what is used in float32 stays as narrow as it is stored
 QUANTIZED_ROLES = (Role.TRANSFORMER, Role.TEXT_ENCODER)
 QUANTIZED_FORMS = {"fp8_scaled": QuantFormat.FP8_E4M3, "fp4_scaled": QuantFormat.NVFP4}
+# What the names of a network's blocks begin with, before their number.
+BLOCKS = {Role.TRANSFORMER: "blocks.", Role.TEXT_ENCODER: "blocks.", Role.IMAGE_ENCODER: "visual.transformer."}
+# What stays in host memory: a table that few rows are read of, and a wide product of a single row a step.
+HOST_ONLY = ("token_embedding.", "time_projection.")
+WORK_BYTES = 64 << 20  # as `engine.weights.dequantize` has it, which needs torch
+NOTHING: Mapping[str, int] = {}
 ALL_FORMS = ("bf16", "fp8_scaled", "fp4_scaled", "as_stored")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkBytes:
+    """What a network of blocks takes as it is loaded: each of its blocks, and everything else (the shell).
+
+    work: what one quantised layer works with, beside its input and output. host: what never goes to the card
+    (`HOST_ONLY`). loading: the most that loading takes for a moment beside what it leaves there.
+    """
+
+    shell: int
+    blocks: tuple[int, ...]
+    work: int
+    host: int = 0
+    loading: int = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parameters, wherever they lie."""
+        return self.host + self.shell + sum(self.blocks)
 
 
 def bytes_on_card(model: Description) -> dict[str, int]:
@@ -32,23 +60,65 @@ def bytes_on_card(model: Description) -> dict[str, int]:
     return {form: sum(_bytes(model, name, form) for name in model.sources) for form in forms}
 
 
-def loaded_bytes(model: Description, form: WeightForm, item_bytes: int) -> int:
-    """Bytes of the parameters as they are loaded in `form`, plain values with `item_bytes` each."""
+def network_bytes(
+    model: Description, form: WeightForm, item_bytes: int, beside: Mapping[str, int] = NOTHING
+) -> NetworkBytes:
+    """Bytes of the parameters as they are loaded in `form`, plain values with `item_bytes` each.
+
+    beside: bytes of LoRAs that lie beside quantised layers, by the layer's name.
+    """
     to = QUANTIZED_FORMS.get(form)
-    return sum(_loaded_bytes(model, name, to, item_bytes) for name in model.sources)
+    names = [name for name in model.sources if name not in model.family.unused]
+    start = BLOCKS[model.role]
+    blocks = [0] * (1 + max((block_of(name, start) for name in names), default=-1))
+    host = shell = 0
+    for name in names:
+        count = _loaded_bytes(model, name, to, item_bytes) + beside.get(name.removesuffix(WEIGHT), 0)
+        index = block_of(name, start)
+        if index >= 0:
+            blocks[index] += count
+        elif name.startswith(HOST_ONLY):
+            host += count
+        else:
+            shell += count
+    is_quantized = any(is_held_quantized(model, name, to) for name in names)
+    return NetworkBytes(shell, tuple(blocks), WORK_BYTES if is_quantized else 0, host)
+
+
+def block_of(name: str, start: str) -> int:
+    """The number of the block that a parameter belongs to, -1 for none."""
+    return int(name.removeprefix(start).partition(".")[0]) if name.startswith(start) else -1
+
+
+def is_held_quantized(model: Description, name: str, to: QuantFormat | None) -> bool:
+    """Whether the parameter `name` stays quantised, or becomes so in the form `to`, when it is loaded."""
+    source, layer = model.sources[name], name.removesuffix(WEIGHT)
+    if layer == name or len(source.shape) != 2:
+        return False
+    if to is not None and is_quantized_layer(layer, to):
+        return True
+    is_linear = not layer.endswith("embedding") and not _is_used_wide(model, name)
+    return source.quantization is not None and is_linear and not source.pieces
 
 
 def _loaded_bytes(model: Description, name: str, to: QuantFormat | None, item_bytes: int) -> int:
-    source, layer = model.sources[name], name.removesuffix(WEIGHT)
-    if to is not None and layer != name and is_quantized_layer(layer, to):
+    source = model.sources[name]
+    if is_held_quantized(model, name, to):
+        is_made = to is not None and to is not source.quantization and is_quantized_layer(name.removesuffix(WEIGHT), to)
+        if not is_made:
+            return _stored_bytes(model, source)
         return fp8_bytes(source.shape) if to is QuantFormat.FP8_E4M3 else fp4_bytes(source.shape)
-    is_used_wide = model.role is Role.TRANSFORMER and keeps_float32(name)
-    is_linear = layer != name and len(source.shape) == 2 and not layer.endswith("embedding") and not is_used_wide
-    if source.quantization is not None and is_linear and not source.pieces:
-        return _stored_bytes(model, source)
-    if is_used_wide:
-        return prod(source.shape) * NARROW_FLOATS.get(model.header[source.name].dtype, FP32_BYTES)
+    if _is_used_wide(model, name):
+        return prod(source.shape) * NARROW_FLOATS.get(_dtype_of(model, source), FP32_BYTES)
     return prod(source.shape) * item_bytes
+
+
+def _is_used_wide(model: Description, name: str) -> bool:
+    return model.role is Role.TRANSFORMER and keeps_float32(name)
+
+
+def _dtype_of(model: Description, source: WeightSource) -> str:
+    return model.header[source.name].dtype if source.name else ""
 
 
 def _bytes(model: Description, name: str, form: str) -> int:
@@ -72,9 +142,15 @@ def fp8_bytes(shape: Shape) -> int:
 
 def fp4_bytes(shape: Shape) -> int:
     """A weight of `shape` in NVFP4, with its scales of blocks and the one of all."""
+    codes, scales = fp4_shapes(shape)
+    return prod(codes) + prod(scales) + FP32_BYTES
+
+
+def fp4_shapes(shape: Shape) -> tuple[Shape, Shape]:
+    """The bytes of a weight of `shape` in NVFP4, two values in each, and the scales of its blocks."""
     rows, columns = (_round_up(size, NVFP4_COLUMNS) for size in shape)
-    scales = _round_up(rows, SCALE_TILE[0]) * _round_up(columns // NVFP4_COLUMNS, SCALE_TILE[1])
-    return rows * columns // 2 + scales + FP32_BYTES
+    scales = _round_up(rows, SCALE_TILE[0]), _round_up(columns // NVFP4_COLUMNS, SCALE_TILE[1])
+    return (rows, columns // 2), scales
 
 
 def _round_up(size: int, multiple: int) -> int:
@@ -83,5 +159,4 @@ def _round_up(size: int, multiple: int) -> int:
 
 def _stays_float32(model: Description, name: str, source: WeightSource) -> bool:
     """Parameters used in float32 are worth float32 only where the file has it: wider, they would say no more."""
-    is_used_so = model.role is Role.TRANSFORMER and keeps_float32(name)
-    return is_used_so and bool(source.name) and model.header[source.name].dtype == "F32"
+    return _is_used_wide(model, name) and bool(source.name) and model.header[source.name].dtype == "F32"

@@ -1,7 +1,7 @@
 """Stored values into the parameters of a network, one at a time, in the form they are wanted in. Engine's thread."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,18 +46,46 @@ def give_weights(model: nn.Module, opened: OpenedNetwork, target: Target) -> Non
     Linear layers whose weights are stored quantised, or are to be, become `QuantizedLinear`. On a CPU, values that
     need no conversion stay in their file. Raises MODEL_INVALID, and what `target.on_read` raises.
     """
-    sources = {name: opened.description.sources[name] for name in model.state_dict()}
-    reader = _Reader(opened, target, _Count(target.on_read, sum(map(opened.byte_count, sources.values()))))
-    linear = {f"{path}{WEIGHT}": path for path, layer in model.named_modules() if type(layer) is nn.Linear}
-    quantized = {name: path for name, path in linear.items() if reader.is_held_quantized(name, sources[name])}
-    state = {name: reader.values(name, source) for name, source in sources.items() if name not in quantized}
-    model.load_state_dict(state, strict=not quantized, assign=True)
-    for name, path in quantized.items():
-        stored, bias = reader.quantized(name, sources[name]), state.get(f"{path}.bias")
-        layer = QuantizedLinear(stored, bias, rounds_input=target.rounds_input)
-        model.set_submodule(path, layer, strict=True)
-    model.eval().requires_grad_(False)
-    reader.count.add(0)
+    giving = Giving(model, opened, target)
+    giving.give(giving.names, target.device)
+    giving.finish()
+
+
+class Giving:
+    """`give_weights` in parts, each to a device of its own; `finish` once all of them have been given.
+
+    names: of all parameters of the model, before any layer became another.
+    """
+
+    def __init__(self, model: nn.Module, opened: OpenedNetwork, target: Target) -> None:
+        self.names = tuple(model.state_dict())
+        self._model = model.eval().requires_grad_(False)
+        self._sources = {name: opened.description.sources[name] for name in self.names}
+        total = sum(map(opened.byte_count, self._sources.values()))
+        self._reader = _Reader(opened, target, _Count(target.on_read, total), target.device)
+        self._linear = {f"{path}{WEIGHT}": path for path, layer in model.named_modules() if type(layer) is nn.Linear}
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether large layers are made smaller."""
+        return self._reader.target.quantize is not None
+
+    def give(self, names: Iterable[str], device: torch.device) -> None:
+        """The parameters `names` their values, on `device`. Raises as `give_weights` does."""
+        reader = replace(self._reader, device=device)
+        sources = {name: self._sources[name] for name in names}
+        quantized = [name for name in sources if name in self._linear and reader.is_held_quantized(name, sources[name])]
+        state = {name: reader.values(name, source) for name, source in sources.items() if name not in quantized}
+        self._model.load_state_dict(state, strict=False, assign=True)
+        for name in quantized:
+            path = self._linear[name]
+            stored, bias = reader.quantized(name, sources[name]), state.get(f"{path}.bias")
+            layer = QuantizedLinear(stored, bias, rounds_input=reader.target.rounds_input)
+            self._model.set_submodule(path, layer.eval().requires_grad_(False), strict=True)
+
+    def finish(self) -> None:
+        """Say that everything was read."""
+        self._reader.count.add(0)
 
 
 @dataclass(slots=True)
@@ -81,6 +109,7 @@ class _Reader:
     opened: OpenedNetwork
     target: Target
     count: _Count
+    device: torch.device
 
     def is_held_quantized(self, name: str, source: WeightSource) -> bool:
         """Whether the weight of a linear layer is held in a quantised form."""
@@ -91,14 +120,14 @@ class _Reader:
         return to is not None and is_quantized_layer(name.removesuffix(WEIGHT), to)
 
     def values(self, name: str, source: WeightSource) -> Tensor:
-        """The values in the dtype of the target, on its device."""
+        """The values in the dtype of the target, on the device."""
         self.count.add(self.opened.byte_count(source))
-        return self._values(name, source).to(self.target.device)
+        return self._values(name, source).to(self.device)
 
     def quantized(self, name: str, source: WeightSource) -> StoredTensors:
-        """The stored tensors of a weight, or those that it is made into, on the device of the target."""
+        """The stored tensors of a weight, or those that it is made into, on the device."""
         self.count.add(self.opened.byte_count(source))
-        to, device = self.target.quantize, self.target.device
+        to, device = self.target.quantize, self.device
         if to is None or source.quantization is to or not self._is_made_smaller(name):
             with self._faults(source):
                 stored = read_tensors(source, self._read, self.opened.checkpoint.header)

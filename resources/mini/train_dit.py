@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -19,11 +18,17 @@ from engine.models.transformer import TransformerConfig, WanTransformer
 from resources.mini.clips import CLIPS_A_FILE, Clips
 from resources.mini.train_vae import vae_config
 from resources.mini.training import Optimizer, agreed
-from resources.mini.world import CLIP_FRAMES, wording
+from resources.mini.world import CLIP_FRAMES, Caption, motion_wording, wording
 
 log = logging.getLogger("resources.mini")
 
 UNPROMPTED_SHARE = 0.1  # of the captions are replaced by "", which is what guidance leads away from
+# Beside a picture a prompt need not say what there is: of those clips so many have a prompt of nothing but the motion.
+MOTION_ONLY_SHARE = 0.2
+# How many of the clip's first latent frames are given, and how often: none is text to video, one a picture to begin
+# with, more the end of a clip to go on with.
+GIVEN_FRAMES = (0, 1, 2, 3, 4)
+GIVEN_SHARES = (0.5, 0.35, 0.05, 0.05, 0.05)
 # What moves where is decided while a thing as large as this world's still drowns in noise, above 0.95: a fifth of all
 # levels must lie there, and words are learned.
 NOISE_SHIFT = 5.0
@@ -33,14 +38,34 @@ AVERAGED_STEPS = 300  # the kept weights are an average over about so many last 
 
 VOCABULARY = 768
 LATENT_FRAMES = vae_config().latent_frames(CLIP_FRAMES)
-# Until which share of the time: clips a process and step, and how many of their latent frames. Frames of a clip tell
-# much the same, so that few frames of many clips teach the words several times faster than whole clips.
-PHASES = ((0.4, 16, 3), (1.0, 8, LATENT_FRAMES))
+
 TRANSFORMER = TransformerConfig(
-    dim=192, ffn_dim=768, num_heads=3, num_layers=6, in_dim=8, out_dim=8, text_len=32, text_dim=128,
+    model_type="ti2v", dim=192, ffn_dim=768, num_heads=3, num_layers=6, in_dim=8, out_dim=8, text_len=32, text_dim=128,
     patch_size=(1, 4, 4),
 )  # fmt: skip
 TEXT_ENCODER = TextEncoderConfig(vocab_size=VOCABULARY, dim=128, dim_attn=128, dim_ffn=256, num_heads=4, num_layers=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How fast, and on what.
+
+    phases: until which share of the time, how many clips a process and step, and how many of their latent frames.
+    rate: of the rates of both optimizers, at the peak.
+    """
+
+    phases: tuple[tuple[float, int, int], ...]
+    rate: float
+
+    def sizes(self, share: float) -> tuple[int, int]:
+        """Clips and latent frames of a step after `share` of the time."""
+        return next((clips, frames) for until, clips, frames in self.phases if min(share, 1.0) <= until)
+
+
+# Frames of a clip tell much the same, so that few frames of many clips teach the words several times faster than whole
+# clips; weights that know the words need only the clips, and forget less at a lower rate.
+FROM_NOTHING = Course(((0.4, 16, 3), (1.0, 8, LATENT_FRAMES)), 1.0)
+GOING_ON = Course(((1.0, 8, LATENT_FRAMES),), 0.5)
 
 
 class TextToVideo(nn.Module):
@@ -55,7 +80,7 @@ class TextToVideo(nn.Module):
         nn.init.normal_(self.transformer.get_parameter("time_projection.1.weight"), std=0.02)
 
     def forward(self, noisy: Tensor, timestep: Tensor, ids: Tensor, mask: Tensor, frames: Tensor) -> Tensor:
-        """The velocity of noisy latents [B, z, T, h, w] under token ids [B, S] whose padding has mask 0.
+        """The velocity of noisy latents [B, z, T, h, w] at times [B, T] under token ids [B, S], mask 0 for padding.
 
         `frames` [T] says which latent frames of the clip they are.
         """
@@ -77,24 +102,38 @@ def initialise(module: nn.Module) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Clean latents [B, z, T, h, w] of the clips' `frames` [T], and the ids and mask [B, S] of their prompts."""
+    """Clean latents [B, z, T, h, w] of the clips' `frames` [T], and the ids and mask [B, S] of their prompts.
+
+    given [B, T]: which of the frames the network is shown as they are; they come first.
+    """
 
     latents: Tensor
     frames: Tensor
+    given: Tensor
     ids: Tensor
     mask: Tensor
 
 
 def random_batch(clips: Clips, count: int, frames: int, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
-    """`frames` latent frames of `count` clips with freshly worded prompts, some with none."""
+    """`frames` latent frames of `count` clips with freshly worded prompts, some with none, half begun already."""
     chosen = rng.integers(len(clips.captions), size=count)
+    given = np.minimum(rng.choice(GIVEN_FRAMES, size=count, p=GIVEN_SHARES), frames - 1)
     ids = torch.zeros(count, TRANSFORMER.text_len, dtype=torch.long)
     for row, clip in enumerate(chosen):
-        prompt = "" if rng.random() < UNPROMPTED_SHARE else wording(clips.captions[clip], rng)
-        tokens = tokenizer.encode(prompt, TRANSFORMER.text_len)
+        tokens = tokenizer.encode(prompt_for(clips.captions[clip], given[row] > 0, rng), TRANSFORMER.text_len)
         ids[row, : len(tokens)] = torch.tensor(tokens)
     which = some_frames(frames, rng)
-    return Batch(clips.latents[torch.from_numpy(chosen)][:, :, which].float(), which, ids, ids != 0)
+    latents = clips.latents[torch.from_numpy(chosen)][:, :, which].float()
+    return Batch(latents, which, torch.arange(frames) < torch.from_numpy(given)[:, None], ids, ids != 0)
+
+
+def prompt_for(caption: Caption, has_picture: bool, rng: np.random.Generator) -> str:
+    """A prompt for a clip of `caption`: all of it, nothing, or beside a picture what the picture cannot show."""
+    if rng.random() < UNPROMPTED_SHARE:
+        return ""
+    if has_picture and rng.random() < MOTION_ONLY_SHARE:
+        return motion_wording(caption, rng)
+    return wording(caption, rng)
 
 
 def some_frames(count: int, rng: np.random.Generator) -> Tensor:
@@ -107,14 +146,19 @@ def some_frames(count: int, rng: np.random.Generator) -> Tensor:
 
 
 def flow_loss(model: Callable[..., Tensor], batch: Batch, generator: torch.Generator) -> Tensor:
-    """Mean squared error of the velocity at noise levels drawn evenly and shifted up."""
+    """Mean squared error of the velocity at noise levels drawn evenly and shifted up, of the frames not given.
+
+    Given frames stay clean and their tokens are told time 0, as TI2V-5B was trained: the network learns to read them.
+    """
     level = torch.rand(len(batch.latents), generator=generator)
     level = NOISE_SHIFT * level / (1 + (NOISE_SHIFT - 1) * level)
     noise = torch.randn(batch.latents.shape, generator=generator)
-    noisy = torch.lerp(batch.latents, noise, level.view(-1, 1, 1, 1, 1))
+    levels = torch.where(batch.given, 0.0, level[:, None])  # [B, T]
+    noisy = torch.lerp(batch.latents, noise, levels[:, None, :, None, None])
     with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        velocity = model(noisy, 1000 * level, batch.ids, batch.mask, batch.frames)
-    return F.mse_loss(velocity.float(), noise - batch.latents)
+        velocity = model(noisy, 1000 * levels, batch.ids, batch.mask, batch.frames)
+    errors = (velocity.float() - (noise - batch.latents)).square().movedim(1, 2)  # [B, T, z, h, w]
+    return errors[~batch.given].mean()
 
 
 def is_inner_matrix(name: str, parameter: nn.Parameter) -> bool:
@@ -141,16 +185,16 @@ def train_dit(rank: int, seconds: float, clips_folder: Path, spiece: Path, check
     torch.manual_seed(seed)
     torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # plain attention in bfloat16: a third faster here
     model, tokenizer, clips = TextToVideo(), Tokenizer(spiece.read_bytes()), Clips.load(clips_folder)
-    if checkpoint.exists():
+    course = GOING_ON if checkpoint.exists() else FROM_NOTHING
+    if course is GOING_ON:
         model.load_state_dict(torch.load(checkpoint, weights_only=True))
     generator, rng = torch.Generator().manual_seed(seed + 1000 * rank), np.random.default_rng([seed, rank])
     optimizer, average = Optimizer(model, is_inner_matrix, MUON_RATE, ADAM_RATE), RunningAverage(model)
     compiled = torch.compile(model, dynamic=False)  # most of a step is small passes over memory: twice as fast
     begun, step, mean_loss = time.monotonic(), 0, 0.0
     while not agreed((share := (time.monotonic() - begun) / seconds) >= 1):
-        count, frames = next(sizes for until, *sizes in PHASES if min(share, 1.0) <= until)
-        loss = flow_loss(compiled, random_batch(clips, int(count), int(frames), tokenizer, rng), generator)
-        optimizer.step(loss, min(1.0, (step + 1) / 50, 1.4 * (1.01 - share)))
+        loss = flow_loss(compiled, random_batch(clips, *course.sizes(share), tokenizer, rng), generator)
+        optimizer.step(loss, course.rate * min(1.0, (step + 1) / 50, 1.4 * (1.01 - share)))
         average.update(model, step)
         mean_loss = loss.item() if step == 0 else 0.98 * mean_loss + 0.02 * loss.item()
         if rank == 0 and step % 50 == 0:

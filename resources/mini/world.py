@@ -172,6 +172,7 @@ FORMS = (
     "the {colour} {shape} is {motion} in front of a {background} background",
     "{colour} {shape}, {motion}, {background} background",
 )
+MOTION_FORMS = ("{motion}", "it is {motion}", "the thing is {motion}")
 
 
 def wording(caption: Caption, rng: np.random.Generator) -> str:
@@ -190,3 +191,10 @@ def wording(caption: Caption, rng: np.random.Generator) -> str:
         motion=word(caption.motion),
         background=word(caption.background),
     )
+
+
+def motion_wording(caption: Caption, rng: np.random.Generator) -> str:
+    """The motion alone, as a person might put it who has shown a picture of the rest."""
+    choices = (caption.motion, *OTHER_WORDS[caption.motion])
+    motion = choices[rng.integers(len(choices))]
+    return MOTION_FORMS[rng.integers(len(MOTION_FORMS))].format(motion=motion)

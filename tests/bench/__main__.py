@@ -1,10 +1,10 @@
-"""Benchmarks by name: `python -m tests.bench decode`, `python -m tests.bench ui`."""
+"""Benchmarks by name: `python -m tests.bench decode`, `... generate`, `... ui`."""
 
 import argparse
 import importlib
 import sys
 
-BENCHMARKS = ("decode", "ui")
+BENCHMARKS = ("decode", "generate", "ui")
 
 
 def main() -> int:

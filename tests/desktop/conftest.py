@@ -62,7 +62,7 @@ class Desk:
     def submit(self, **fields: object) -> None:
         prompt = self.app.prompt
         prompt.change(replace(prompt.values, prompt="a red ball"))
-        self.app.submit(replace(prompt.command(self.folder / "out.mp4"), **fields))  # type: ignore[arg-type]
+        self.app.jobs.submit(replace(prompt.command(self.folder / "out.mp4"), **fields))  # type: ignore[arg-type]
 
     def child(self, kind: type[Widget], name: str = "", parent: QWidget | None = None) -> Widget:
         """The widget of this kind in `parent` or in the window; it must be there."""

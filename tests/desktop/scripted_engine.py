@@ -9,7 +9,16 @@ import numpy as np
 
 from engine.cancel import CancelFlag, Cancelled
 from engine.canvas import Canvas, DirtyRows
-from engine.commands import Command, DecodeLatents, DecodeMode, DecodeOutlook, GenerateVideo, PlanDecode
+from engine.commands import (
+    BackendState,
+    Command,
+    ContinueVideo,
+    DecodeLatents,
+    DecodeMode,
+    GenerateVideo,
+    JobOutlook,
+    PlanJob,
+)
 from engine.errors import EngineError, ErrorCode
 from engine.events import (
     DecodeFigures,
@@ -18,13 +27,18 @@ from engine.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    JobPlanned,
     JobStarted,
     LatentsSaved,
+    SamplingFigures,
+    SamplingKept,
     Stage,
     StageFinished,
+    StageOutlook,
     StageProgressed,
     StageStarted,
 )
+from engine.generation import AttentionBackend
 
 Emit = Callable[[Event], None]
 MIB = 1 << 20
@@ -33,11 +47,22 @@ BUDGET = 1024 * MIB
 SMALLEST = 112 * MIB
 
 
+BACKENDS = (
+    BackendState(AttentionBackend.SDPA, is_available=True),
+    BackendState(AttentionBackend.FLASH_ATTN, is_available=True),
+    BackendState(AttentionBackend.SAGEATTN, is_available=False, reason="package_missing", detail="sageattention"),
+    BackendState(AttentionBackend.SAGEATTN_3, is_available=False, reason="older_card", detail="12.0"),
+    BackendState(AttentionBackend.SAGEATTN_3_FP8, is_available=False, reason="not_offered", detail="sageattn"),
+    BackendState(AttentionBackend.SAGEATTN_3_FP4, is_available=False, reason="phase_of_the_moon"),
+)
+
+
 @dataclass
 class Script:
     """How the double behaves.
 
     `hold_at_row` stops before that row is decoded, until the job is cancelled; `fail_with` fails after decoding.
+    The model has so many `blocks` of `block_bytes`; its state is kept after every so many steps, 0 for never.
     """
 
     sample_seconds: float = 0.005
@@ -47,6 +72,11 @@ class Script:
     hold_at_row: int | None = None
     fail_with: ErrorCode | None = None
     plan_seconds: float = 0.0
+    block_bytes: int = 4 * MIB
+    blocks: int = 40
+    keep_every: int = 0
+    backends: tuple[BackendState, ...] = BACKENDS
+    compile_reason: str = "no_compiler"
 
 
 class ScriptedEngine:
@@ -56,40 +86,48 @@ class ScriptedEngine:
         self.folder = folder
         self.script = script or Script()
         self.commands: list[Command] = []
-        self.plans: list[PlanDecode] = []
+        self.plans: list[PlanJob] = []
+        self.kept_steps = 0
 
-    def plan(self, request: PlanDecode) -> DecodeOutlook:
+    def plan_job(self, request: PlanJob) -> JobOutlook:
         """Strips that get thinner with the budget; tiles of other sides than the usual ones are refused."""
         self.plans.append(request)
         time.sleep(self.script.plan_seconds)
-        budget, tiling = request.decode.budget_bytes or BUDGET, request.decode.tiling
-        if tiling.tile_width % 8:
-            raise EngineError(
-                ErrorCode.INVALID_SETTING, name="tile_width", value=tiling.tile_width, allowed="multiples of 8"
-            )
-        if budget < SMALLEST:
-            raise EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=budget, smallest_bytes=SMALLEST)
-        rows = request.decode.strip_rows or min(request.height, budget // SMALLEST * 8)
-        planned = figures_for(request.height, rows, min(600 * MIB, rows * 14 * MIB))
-        if request.decode.mode is DecodeMode.REFERENCE and planned.reference is not None:
+        command = request.command
+        decode = command.decode
+        if decode.tiling.tile_width % 8:
+            width = decode.tiling.tile_width
+            raise EngineError(ErrorCode.INVALID_SETTING, name="tile_width", value=width, allowed="multiples of 8")
+        budget = command.budget_bytes or BUDGET
+        held_to = decode.budget_bytes or budget
+        if held_to < SMALLEST:
+            raise EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=held_to, smallest_bytes=SMALLEST)
+        rows = decode.strip_rows or min(command.height, held_to // SMALLEST * 8)
+        planned = figures_for(command.height, rows, min(600 * MIB, rows * 14 * MIB))
+        if decode.mode is DecodeMode.REFERENCE and planned.reference is not None:
             planned = replace(planned, plan=planned.reference)
-        return DecodeOutlook(replace(planned, budget_bytes=budget), HELD)
+        planned = replace(planned, budget_bytes=held_to)
+        job = job_planned(command, budget, planned.plan.predicted_peak_bytes, self.script)
+        size = command.width, command.height
+        return JobOutlook(job, planned, *size, self.script.backends, self.script.compile_reason, HELD)
 
     def run(self, command: Command, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
         self.commands.append(command)
+        self.kept_steps = 0
         latents: list[Path] = []
         try:
             self._run(command, emit, canvas, cancel, latents)
         except Cancelled:
-            emit(JobCancelled(latents[0] if latents else None))
+            emit(JobCancelled(latents[0] if latents else None, self.kept_steps))
 
     def _run(self, command: Command, emit: Emit, canvas: Canvas, cancel: CancelFlag, latents: list[Path]) -> None:
-        if isinstance(command, DecodeLatents):
+        if isinstance(command, DecodeLatents | ContinueVideo):
             emit(JobStarted(self.folder, 256, 256, 33, 16, (Stage.DECODE, Stage.ENCODE)))
             emit(JobFinished(command.output, 7.0, 300 * MIB))
             return
         size = (command.width, command.height, command.frames, command.fps)
-        emit(JobStarted(self.folder, *size, tuple(Stage)))
+        stages = tuple(stage for stage in Stage if stage is not Stage.IMAGE)
+        emit(JobStarted(self.folder, *size, stages))
         emit(figures_for(command.height, self.script.strip_rows, 140 * MIB))
         canvas.open(
             np.zeros((command.frames, command.height, command.width, 4), np.uint8),
@@ -126,6 +164,9 @@ class ScriptedEngine:
             canvas.preview[..., 3] = 255
             canvas.mark_preview_dirty()
             emit(StageProgressed(Stage.SAMPLE, step, command.steps))
+            if self.script.keep_every and step % self.script.keep_every == 0:
+                self.kept_steps = step
+                emit(SamplingKept(step))
         emit(StageFinished(Stage.SAMPLE, 9.0, 610 * MIB))
 
     def _decode(self, clip: np.ndarray, emit: Emit, canvas: Canvas, cancel: CancelFlag) -> None:
@@ -161,6 +202,26 @@ class ScriptedEngine:
             if left <= 0:
                 return
             time.sleep(min(left, 0.01))
+
+
+def job_planned(command: GenerateVideo, budget: int, decode_bytes: int, script: Script) -> JobPlanned:
+    """As many blocks on the card as the budget holds, or as many as are asked for."""
+    shell, block, blocks = 60 * MIB, script.block_bytes, script.blocks
+    fitting = max(0, min(blocks, (budget - shell) // block - 2))
+    residents = fitting if command.sampling.resident_blocks is None else command.sampling.resident_blocks
+    slots = 0 if residents >= blocks else 2
+    peak = shell + (residents + slots) * block
+    smallest = shell + 2 * block if command.sampling.resident_blocks is None else peak
+    figures = SamplingFigures(residents, blocks, 4096, 8192, (blocks - residents) * block, 0, 3.0, 4.2)
+    given = command.given
+    pictures = any((given.first, given.last, given.extend, given.restyle))
+    stages = (
+        StageOutlook(Stage.TEXT, 90 * MIB, 20 * MIB, budget),
+        *([StageOutlook(Stage.IMAGE, 70 * MIB, 20 * MIB, budget)] if pictures else []),
+        StageOutlook(Stage.SAMPLE, peak, smallest, budget),
+        StageOutlook(Stage.DECODE, decode_bytes, SMALLEST, command.decode.budget_bytes or budget),
+    )
+    return JobPlanned(stages, figures, budget)
 
 
 def figures_for(height: int, rows: int, peak_bytes: int) -> DecodePlanned:

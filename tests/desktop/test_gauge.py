@@ -7,16 +7,17 @@ import psutil
 import pytest
 from pytestqt.qtbot import QtBot
 
-from desktop.state.decode import DecodeState
 from desktop.state.job import JobState
 from desktop.state.memory import MemorySample, MemoryState
+from desktop.state.prompt import PromptState
 from desktop.theme import DARK
 from desktop.views.gauge import Gauge
 from desktop.views.gauge_bar import segments
 from desktop.views.history_curve import round_ceiling
 from desktop.vram_monitor import VramMonitor
+from engine.commands import EMBEDDED_MODEL
 from engine.memory.vram import VramReason
-from tests.desktop.conftest import Desk, Desks
+from tests.desktop.conftest import DEFAULTS, Desk, Desks
 from tests.fake_nvml.driver import GIB, FakeDriver, card
 
 FIRST, SECOND = "00000000:01:00.0", "00000000:41:00.0"
@@ -62,7 +63,7 @@ def test_card_is_shown_and_an_unknown_share_is_not_zero(qtbot: QtBot, fake_drive
     """Before the engine is loaded nobody but the driver could tell, and under WDDM it does not."""
     fake_driver.write(card(FIRST, total=24 * GIB, used=5 * GIB, reserved=GIB), f"process 0 {os.getpid()} -1")
     memory, monitor = MemoryState(), VramMonitor()
-    gauge = Gauge(memory, JobState(), DecodeState(), DARK)
+    gauge = Gauge(memory, JobState(), PromptState(EMBEDDED_MODEL, DEFAULTS), DARK)
     qtbot.addWidget(gauge)
     monitor.sampled.connect(memory.add)
     monitor.sample()

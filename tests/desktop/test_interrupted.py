@@ -7,16 +7,19 @@ import pytest
 from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QLabel, QPushButton
 
+from desktop.interrupted_words import interrupted_text
 from desktop.state.job import Phase
 from desktop.views.main_window import FRAME, SMALLEST_SIZE
-from engine.commands import DecodeLatents, GenerateVideo
+from engine.commands import ContinueVideo, DecodeLatents, GenerateVideo
 from engine.errors import EngineError, ErrorCode
 from engine.events import JobStarted, Stage
-from engine.output.interrupted import claim, interrupted_jobs
-from engine.output.job_folder import ENDED_FILE, JobFolder
+from engine.output.interrupted import InterruptedJob, claim, interrupted_jobs
+from engine.output.job_folder import ENDED_FILE, LATENTS_FILE, STATE_FILE, JobFolder, command_in
+from engine.output.kept_steps import KeptSteps
 from tests.desktop.conftest import Desk, Desks
 from tests.desktop.scripted_engine import Emit, Script
 from tests.desktop.test_layout import assert_laid_out, settle
+from tests.engine.sampling_states import state_after
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints")
 
@@ -27,6 +30,17 @@ def jobs(tmp_path: Path) -> Path:
     for name in ("first.mp4", "second.mp4"):
         folder = JobFolder.create(tmp_path / "jobs", GenerateVideo("x", tmp_path / name, tmp_path, fps=24))
         folder.latents.touch()
+        assert folder.lock is not None
+        folder.lock.release()
+    return tmp_path / "jobs"
+
+
+@pytest.fixture
+def half_sampled(tmp_path: Path) -> Path:
+    """Two jobs whose sampling was killed after 12 and 3 of 40 steps."""
+    for step, name in ((12, "third.mp4"), (3, "fourth.mp4")):
+        folder = JobFolder.create(tmp_path / "jobs", GenerateVideo("x", tmp_path / name, tmp_path))
+        folder.keep_state(state_after(step, 40, shape=(1, 1, 1, 2, 2)))
         assert folder.lock is not None
         folder.lock.release()
     return tmp_path / "jobs"
@@ -65,12 +79,58 @@ def test_decode_now_saves_one_after_the_other(desks: Desks, jobs: Path, tmp_path
     assert "2 videos were sampled but not saved" in said(desk)
     press(desk, "Decode now")
     desk.qtbot.waitUntil(lambda: len(desk.engine.commands) == 2 and desk.app.job.phase is Phase.FINISHED)
+    assert first.latents is not None
+    assert second.latents is not None
     assert desk.engine.commands == [
         DecodeLatents(first.latents, tmp_path / "first.mp4", tmp_path, 24),
         DecodeLatents(second.latents, tmp_path / "second (2).mp4", tmp_path, 24),
     ]
     desk.qtbot.wait(50)
     assert (said(desk), states(jobs), interrupted_jobs(jobs)) == ("", ["resumed", "resumed"], [])
+
+
+def test_go_on_now_samples_from_the_steps_that_were_kept(desks: Desks, half_sampled: Path, tmp_path: Path) -> None:
+    first, second = interrupted_jobs(half_sampled)
+    desk = opened(desks)
+    assert "2 videos were begun" in said(desk)
+    assert "12 of 40 steps are done, 3 of 40 steps are done." in said(desk)
+    press(desk, "Go on now")
+    desk.qtbot.waitUntil(lambda: len(desk.engine.commands) == 2 and desk.app.job.phase is Phase.FINISHED)
+    assert desk.engine.commands == [
+        ContinueVideo(first.path, tmp_path / "third.mp4"),
+        ContinueVideo(second.path, tmp_path / "fourth.mp4"),
+    ]
+    desk.qtbot.wait(50)
+    assert said(desk) == ""
+    # Left to the engine, which takes the folders up itself and says how they end.
+    assert (states(half_sampled), JobFolder.reopen(first.path, command_in(first.path)).path) == ([], first.path)
+
+
+def test_what_is_to_be_decoded_and_what_to_be_sampled_is_told(desks: Desks, jobs: Path, half_sampled: Path) -> None:
+    (interrupted_jobs(half_sampled)[-1].path / STATE_FILE).write_bytes(b"damaged")
+    desk = opened(desks)
+    assert "4 videos were begun" in said(desk)
+    assert "12 of 40 steps are done, from the first step, since what was kept is damaged" in said(desk)
+    assert "Sampled already: 2." in said(desk)
+    press(desk, "Forget")
+    assert states(jobs) == ["forgotten"] * 4
+    assert (list(jobs.glob(f"*/{STATE_FILE}")), len(list(jobs.glob(f"*/{LATENTS_FILE}")))) == ([], 2)
+
+
+def test_a_damaged_state_is_begun_anew_as_was_said(desks: Desks, half_sampled: Path) -> None:
+    damaged = interrupted_jobs(half_sampled)[0].path / STATE_FILE
+    damaged.write_bytes(b"damaged")
+    desk = opened(desks)
+    press(desk, "Go on now")
+    desk.qtbot.waitUntil(lambda: len(desk.engine.commands) == 2 and desk.app.job.phase is Phase.FINISHED)
+    assert desk.engine.commands[0] == ContinueVideo(damaged.parent, half_sampled.parent / "third.mp4")
+    assert not damaged.exists()
+
+
+def test_more_than_can_be_told_are_counted() -> None:
+    job = InterruptedJob(Path("/j"), None, GenerateVideo("x", Path("o.mp4")), 0, KeptSteps(1, 2))
+    assert "are done and 2 more." in interrupted_text([job] * 5).advice
+    assert "more" not in interrupted_text([job] * 3).advice
 
 
 def test_later_offers_again_and_forget_never(desks: Desks, jobs: Path) -> None:
@@ -116,7 +176,7 @@ def test_a_cancelled_one_is_offered_at_the_next_start_and_the_others_at_once(des
     desk.wait_for(Phase.RUNNING)
     desk.qtbot.waitUntil(lambda: states(jobs) == ["resumed"])
     assert said(desk) == ""
-    desk.app.cancel()
+    desk.app.jobs.cancel()
     desk.wait_for(Phase.CANCELLED)
     assert "A video was sampled" in said(desk)
     assert len(interrupted_jobs(jobs)) == 2
@@ -127,7 +187,7 @@ def test_closing_while_one_is_decoded_loses_none(desks: Desks, jobs: Path) -> No
     desk = opened(desks)
     press(desk, "Decode now")
     desk.qtbot.waitUntil(lambda: states(jobs) == ["resumed"])
-    desk.app.stop_and_close()
+    desk.app.closing.stop_and_close()
     desk.qtbot.waitUntil(lambda: not desk.app.window.isVisible())
     desks.close_all()
     assert len(interrupted_jobs(jobs)) == 2

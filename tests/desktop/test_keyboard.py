@@ -6,7 +6,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QPlainTextEdit, QPushButton, QSpinBox, QWidget
 
 from desktop.state.job import Phase
-from engine.commands import GenerateVideo
+from engine.commands import DecodeLatents, GenerateVideo
 from engine.errors import ErrorCode
 from engine.events import Stage
 from tests.desktop.conftest import Desk, Desks
@@ -59,9 +59,11 @@ def test_a_budget_that_is_still_being_typed_counts_when_decoding_again(desks: De
     focus(budget)
     budget.selectAll()
     desk.type(budget, "700")
-    desk.app.decode_again()
+    desk.app.jobs.decode_again()
     desk.wait_for(Phase.FINISHED)
-    assert desk.engine.commands[-1].decode.budget_bytes == 700 << 20
+    command = desk.engine.commands[-1]
+    assert isinstance(command, DecodeLatents)
+    assert command.decode.budget_bytes == 700 << 20
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Space, Qt.Key.Key_Return, Qt.Key.Key_Enter])

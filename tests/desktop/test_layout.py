@@ -1,16 +1,20 @@
 """Room for everything: on small screens, in the smallest window, and with a failure that names a long path."""
 
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QSize
 from PySide6.QtWidgets import QLabel, QWidget
 
 from desktop.state.job import Phase
+from desktop.state.start import StartKind
 from desktop.views.main_window import FIRST_SIZE, FRAME, SMALLEST_SIZE
 from desktop.views.wrapped_label import BREAK, LONGEST_RUN, WrappedLabel, breakable
 from engine.errors import EngineError, ErrorCode
-from tests.desktop.conftest import Desk, Desks
+from engine.pictures.road import PictureRoad, PictureUse
+from tests.desktop.conftest import DEFAULTS, Desk, Desks
 from tests.desktop.scripted_engine import Script
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints")
@@ -103,3 +107,38 @@ def test_every_word_can_be_broken() -> None:
     assert breakable(text).replace(BREAK, "") == text
     assert max(map(len, breakable(text).replace(BREAK, " ").split())) <= LONGEST_RUN
     assert breakable("plain words, nothing long") == "plain words, nothing long"
+
+
+@pytest.mark.parametrize("size", [SMALLEST_SIZE, QSize(1024, 700), QSize(1280, 800)])
+def test_the_page_of_memory_and_speed_has_room_at_any_size(desk: Desk, size: QSize) -> None:
+    """Nothing is wider than the page, and every paragraph is as high as its words."""
+    window = desk.app.window
+    window.fit_into(size + FRAME)
+    window.open_optimise()
+    desk.qtbot.waitUntil(lambda: desk.app.prompt.outlook.outlook is not None, timeout=60_000)
+    desk.app.prompt.optimise.change(replace(desk.app.prompt.optimise.values, recipe="causvid"))
+    settle(desk)
+    page = window.optimise
+    assert window.rect().contains(page.geometry())
+    for widget in page.findChildren(QWidget):
+        if widget.isVisible() and widget.parentWidget() is not None:
+            assert widget.mapTo(page, widget.rect().topRight()).x() <= page.width(), widget
+    for label in page.findChildren(WrappedLabel):
+        assert not label.isVisible() or label.height() >= label.heightForWidth(label.width()), label.text()
+
+
+@pytest.mark.parametrize("size", [SMALLEST_SIZE, QSize(1280, 800)])
+def test_slots_of_pictures_have_room_in_the_panel(desk: Desk, size: QSize) -> None:
+    window = desk.app.window
+    window.fit_into(size + FRAME)
+    flf2v = replace(DEFAULTS, pictures=PictureUse(PictureRoad.CHANNELS, 2))
+    desk.app.prompt.take_model(desk.app.prompt.use, flf2v, is_ready=True)
+    desk.app.prompt.start.choose(StartKind.RESTYLE)
+    for slot in desk.app.prompt.start.slots:
+        desk.app.prompt.start.set_file(slot, Path(LONG_PATH) / f"{slot}.mp4")
+    settle(desk)
+    shown = [each for each in window.panel.findChildren(QWidget) if each.isVisible()]
+    for widget in shown:
+        right = widget.mapTo(window.panel, widget.rect().topRight()).x()
+        assert right <= window.panel.width(), (widget, right)
+    assert_laid_out(desk)

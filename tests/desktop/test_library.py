@@ -81,8 +81,8 @@ def test_the_embedded_model_is_always_there_and_needs_nothing() -> None:
         (T2V_SMALL, {"vae": VAE_21, "text_encoder": TEXT_ENCODER}, Standing.READY),
         (T2V_14B_FP8, {"vae": VAE_21, "text_encoder": TEXT_ENCODER}, Standing.READY),
         (TI2V_5B, {"vae": VAE_22, "text_encoder": TEXT_ENCODER}, Standing.READY),
-        (I2V_14B, {"vae": VAE_21, "text_encoder": TEXT_ENCODER, "image_encoder": CLIP}, Standing.REFUSED),
-        (HIGH, {"low_noise": LOW, "vae": VAE_21, "text_encoder": TEXT_ENCODER}, Standing.REFUSED),
+        (I2V_14B, {"vae": VAE_21, "text_encoder": TEXT_ENCODER, "image_encoder": CLIP}, Standing.READY),
+        (HIGH, {"low_noise": LOW, "vae": VAE_21, "text_encoder": TEXT_ENCODER}, Standing.READY),
     ],
 )
 def test_every_family_gets_its_parts(comfy: Path, model: str, parts: dict[str, str], standing: Standing) -> None:
@@ -306,7 +306,7 @@ def test_a_file_in_two_places_is_one(comfy: Path) -> None:
 
 @pytest.mark.parametrize(
     ("names", "chosen"),
-    [((*WHOLE, I2V_14B), T2V_SMALL), ((I2V_14B, VAE_21), None), ((VAE_21,), None)],
+    [(WHOLE, T2V_SMALL), ((*WHOLE, I2V_14B), I2V_14B), ((I2V_14B, VAE_21), I2V_14B), ((VAE_21,), None)],
 )
 def test_a_new_folder_gives_the_first_model_that_runs(comfy: Path, names: tuple[str, ...], chosen: str | None) -> None:
     found = FoundModels()

@@ -18,7 +18,6 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from desktop.model_words import display_name
 from desktop.state.found_items import ItemRole
 from desktop.state.job import Phase
 from desktop.state.library import Standing
@@ -26,6 +25,7 @@ from desktop.theme import Appearance
 from desktop.views.choice_box import ChoiceBox
 from desktop.views.drop_hint import DropHint
 from desktop.views.main_window import FRAME, SMALLEST_SIZE
+from desktop.views.size_row import SizeRow
 from desktop.worker import AllocatorSource, JobRunner
 from engine.commands import EMBEDDED_MODEL, DecodeLatents, GenerateVideo
 from engine.model_choice import LoraUse, ModelParts, WeightForm
@@ -117,12 +117,12 @@ def test_a_folder_leads_to_a_command(desks: Desks, models: Path) -> None:
     assert "3 model files" in said(desk)
     assert desk.child(QPushButton, "models").toolTip() == "Wan 2.1 text to video, 1.3B"
     assert (desk.app.prompt.values.width, desk.app.prompt.values.frames) == (832, 81)
-    assert desk.child(QComboBox).currentText().startswith("832 × 480")
+    assert desk.child(QComboBox, parent=desk.child(SizeRow)).currentText().startswith("832 × 480")
     choose(desk, "weights", "8-bit")
     command = generate(desk)
     assert (command.model, command.weights) == (models / T2V_SMALL, WeightForm.FP8_SCALED)
     assert command.parts == ModelParts(vae=models / VAE_21, text_encoder=models / TEXT_ENCODER)
-    desk.qtbot.waitUntil(lambda: desk.engine.plans[-1].parts == command.parts)
+    desk.qtbot.waitUntil(lambda: desk.engine.plans[-1].command.parts == command.parts)
     choose(desk, "model", "mini")
     assert generate(desk).model == EMBEDDED_MODEL
     assert desk.app.prompt.values.width == 256
@@ -137,7 +137,7 @@ def test_missing_parts_are_told_by_their_official_names(desks: Desks, tmp_path: 
     assert "3 parts are missing" in desk.child(QLabel, "modelStanding").text()
     desk.type(desk.child(QWidget, "prompt"), "a red ball")
     assert not desk.child(QPushButton, "generate").isEnabled()
-    desk.app.generate()
+    desk.app.jobs.generate()
     assert not desk.engine.commands
     put(folder, *WHOLE)
     desk.app.models.found.search_again()
@@ -148,25 +148,21 @@ def test_missing_parts_are_told_by_their_official_names(desks: Desks, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("names", "chosen", "words"),
-    [
-        ((I2V_14B, CLIP, VAE_21), I2V_14B, "begins with a picture"),
-        ((HIGH, LOW, VAE_21), HIGH, "two experts"),
-    ],
+    ("names", "chosen", "missing"),
+    [((I2V_14B, CLIP, VAE_21), I2V_14B, "Choose the first picture"), ((HIGH, LOW, VAE_21), HIGH, "")],
 )
-def test_models_that_do_not_run_yet_say_so_when_they_are_chosen(
-    desks: Desks, tmp_path: Path, names: tuple[str, ...], chosen: str, words: str
+def test_models_of_pictures_and_of_two_experts_say_what_they_need(
+    desks: Desks, tmp_path: Path, names: tuple[str, ...], chosen: str, missing: str
 ) -> None:
     desk = desks.open(model=EMBEDDED_MODEL)
     search(desk, put(tmp_path / "models", *names, TEXT_ENCODER))
-    assert desk.app.models.library.is_whole, "nothing that does not run is chosen by itself"
-    choose(desk, "model", display_name(Path(chosen)))
-    assert words in said(desk)
-    assert words in desk.child(QLabel, "modelStanding").text()
+    assert desk.app.models.library.choice.model.name == Path(chosen).name
     desk.type(desk.child(QWidget, "prompt"), "a red ball")
-    assert not desk.child(QPushButton, "generate").isEnabled()
+    assert missing in desk.child(QLabel, "missing").text()
+    assert desk.child(QPushButton, "generate").isEnabled() == (not missing)
     assert box(desk, "low_noise").isVisible() == (chosen == HIGH)
     assert box(desk, "image_encoder").isVisible() == (chosen == I2V_14B)
+    assert (desk.app.prompt.command(Path()).guidance_low is not None) == (chosen == HIGH)
 
 
 def test_found_files_are_listed_and_refused_ones_with_the_reason(desks: Desks, models: Path) -> None:
@@ -274,7 +270,7 @@ def test_folders_and_files_of_models_are_dropped_and_latents_still_decoded(
         lambda: desk.app.models.library.standing is Standing.READY and not desk.app.models.library.is_whole
     )
     assert desk.app.window.models.isVisible()
-    desk.app.window.close_models()
+    desk.app.window.close_page()
     single = put(tmp_path / "other", TI2V_5B) / TI2V_5B
     drop(desk, single)
     desk.qtbot.waitUntil(lambda: desk.app.models.library.choice.model == single)

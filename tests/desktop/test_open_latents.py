@@ -58,7 +58,7 @@ def said(desk: Desk) -> str:
 
 @pytest.mark.parametrize("name", ["a cake.pth", "a.PT", "ComfyUI_00001_.latent", "latents.safetensors", "视频.pt"])
 def test_a_dropped_file_is_decoded_with_the_chosen_model(opened: Desk, name: str) -> None:
-    hint, file = opened.app.window.drop_hint, opened.folder / name
+    hint, file = opened.app.window.drop_hints.hints[0], opened.folder / name
     event = enter(opened.app.window, mime(file))
     assert (event.isAccepted(), event.dropAction()) == (True, COPY), "a move would let the file be removed"
     assert hint.isVisible()
@@ -84,14 +84,14 @@ def test_latents_of_a_job_are_decoded_with_its_own_model(opened: Desk) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("a.pt", "b.pt"), "Only one file of latents"), (("film.mp4",), "not a file of latents"),
+        (("a.pt", "b.pt"), "Only one file of latents"), (("film.txt",), "not a file of latents"),
         (("safetensors",), ".safetensors, .latent, .pth, .pt"), (("a.pt.zip",), "not a file of latents"),
     ],
 )  # fmt: skip
 def test_what_is_not_opened_is_told_before_and_after_the_drop(opened: Desk, names: tuple[str, ...], words: str) -> None:
     data = mime(*(opened.folder / name for name in names))
     enter(opened.app.window, data)
-    warned = opened.app.window.drop_hint.text
+    warned = opened.app.window.drop_hints.hints[0].text
     drop(opened, data)
     assert words in said(opened)
     assert warned in said(opened)
@@ -109,14 +109,14 @@ def test_only_local_files_that_may_be_copied_are_taken(opened: Desk) -> None:
     for data in (text, QMimeData(), mime("https://example.org/a.pt"), mime(local, "https://example.org/a.pt")):
         assert not enter(window, data).isAccepted()
     assert not enter(window, mime(local), MOVE).isAccepted()
-    assert not window.drop_hint.isVisible()
+    assert not window.drop_hints.hints[0].isVisible()
 
 
 def test_dragging_away_takes_the_hint_along(opened: Desk) -> None:
     enter(opened.app.window, mime(opened.folder / "a.pt"))
-    assert opened.app.window.drop_hint.isVisible()
+    assert opened.app.window.drop_hints.hints[0].isVisible()
     QApplication.sendEvent(opened.app.window, QDragLeaveEvent())
-    assert not opened.app.window.drop_hint.isVisible()
+    assert not opened.app.window.drop_hints.hints[0].isVisible()
 
 
 def test_no_field_takes_a_file_for_text(opened: Desk) -> None:
@@ -128,13 +128,13 @@ def test_no_field_takes_a_file_for_text(opened: Desk) -> None:
     assert len(fields) > 4
     for target in (*prompts, *fields):
         assert enter(target, data).isAccepted()
-        assert opened.app.window.drop_hint.isVisible()
+        assert opened.app.window.drop_hints.hints[0].isVisible()
         QApplication.sendEvent(opened.app.window, QDragLeaveEvent())
     assert opened.app.prompt.values.prompt == ""
     words = QMimeData()
     words.setText("a green star")
     assert enter(prompts[0], words).isAccepted(), "words can still be dragged into the prompt"
-    assert not opened.app.window.drop_hint.isVisible()
+    assert not opened.app.window.drop_hints.hints[0].isVisible()
 
 
 def test_nothing_is_opened_while_a_job_runs(desks: Desks) -> None:
@@ -145,7 +145,7 @@ def test_nothing_is_opened_while_a_job_runs(desks: Desks) -> None:
     desk.qtbot.waitUntil(lambda: desk.app.job.stage is Stage.SAMPLE)
     assert not action.isEnabled()
     assert not enter(desk.app.window, mime(desk.folder / "a.pt")).isAccepted()
-    desk.app.decode_file(desk.folder / "a.pt")
+    desk.app.jobs.decode_file(desk.folder / "a.pt")
     desk.wait_for(Phase.FINISHED)
     assert action.isEnabled()
     assert len(desk.engine.commands) == 1
@@ -210,7 +210,7 @@ def test_the_hint_warns_in_another_colour_than_it_invites(opened: Desk) -> None:
     window, colours = opened.app.window, opened.app.theme.colours
     assert not {colours.accent, colours.danger} & colours_at_the_edge(opened)
     enter(window, mime(opened.folder / "a.pt"))
-    assert window.drop_hint.size() == window.preview.size()
+    assert window.drop_hints.hints[0].size() == window.preview.size()
     assert colours.accent in colours_at_the_edge(opened)
-    enter(window, mime(opened.folder / "a.mp4"))
+    enter(window, mime(opened.folder / "a.txt"))
     assert colours.danger in colours_at_the_edge(opened)

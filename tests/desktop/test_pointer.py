@@ -66,7 +66,7 @@ def test_the_wheel_scrolls_the_panel_and_changes_no_setting_on_its_way(desk: Des
     desk.qtbot.waitUntil(lambda: bar.maximum() > 0)
     settings = [each for kind in (QAbstractSpinBox, QSlider, QComboBox) for each in area.findChildren(kind)]
     shown = [setting for setting in settings if setting.isVisible()]
-    assert len(shown) == 8
+    assert len(shown) == 10
     for setting in shown:
         area.ensureWidgetVisible(setting)
         place = bar.value()

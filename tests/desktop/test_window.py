@@ -87,7 +87,7 @@ def test_decoded_rows_replace_the_preview_from_the_top(desks: Desks) -> None:
     desk.app.images.preview_of(0).fill(Qt.GlobalColor.green)
     assert tuple(painted(desk, below)[20, 100]) == (0, 255, 0), "what is not decoded shows the preview"
     assert tuple(painted(desk, picture)[60, 100]) != (0, 255, 0)
-    desk.app.cancel()
+    desk.app.jobs.cancel()
     desk.wait_for(Phase.CANCELLED)
 
 
@@ -206,13 +206,26 @@ def test_space_holds_and_the_slider_scrubs(desk: Desk) -> None:
     assert playback.frame == 21
 
 
-def test_a_size_that_no_model_makes_is_explained_before_anything_runs(desk: Desk) -> None:
+def test_a_size_that_is_not_legal_is_made_larger_and_cut(desk: Desk) -> None:
     desk.app.prompt.change(replace(desk.app.prompt.values, prompt="x", width=200))
+    note = desk.child(QLabel, "sizeNote")
+    assert note.isVisible()
+    assert note.text() == "Made as 224 × 256, then cut to 200 × 256."
+    desk.app.jobs.generate()
+    desk.wait_for(Phase.FINISHED)
+    assert isinstance(desk.engine.commands[0], GenerateVideo)
+    assert (desk.engine.commands[0].width, desk.engine.commands[0].height) == (200, 256)
+    desk.app.prompt.change(replace(desk.app.prompt.values, width=256))
+    assert not note.isVisible()
+
+
+def test_a_size_that_no_video_has_is_explained_before_anything_runs(desk: Desk) -> None:
+    desk.app.prompt.change(replace(desk.app.prompt.values, prompt="x", width=201))
     generate = desk.child(QPushButton, "generate")
     assert not generate.isEnabled()
     texts = " ".join(label.text() for label in desk.app.window.panel.findChildren(QLabel))
-    assert "192 × 256" in texts
-    desk.app.generate()
+    assert "200 × 256" in texts
+    desk.app.jobs.generate()
     assert not desk.engine.commands
 
 
@@ -236,7 +249,7 @@ def test_a_video_folder_that_cannot_be_made_is_told(desk: Desk, monkeypatch: pyt
     blocked.touch()
     monkeypatch.setattr(type(desk.app.settings), "video_folder", blocked / "videos")
     bar = desk.app.window.error_bar
-    for action in (desk.app.open_video_folder, desk.app.generate):
+    for action in (desk.app.jobs.open_video_folder, desk.app.jobs.generate):
         desk.app.prompt.change(replace(desk.app.prompt.values, prompt="x"))
         bar.hide()
         action()
@@ -252,7 +265,7 @@ def test_predictions_and_peaks_reach_the_gauge(desks: Desks) -> None:
     gauge = desk.app.window.gauge
     assert (gauge._predicted.figure, gauge._budget.figure) == ("640 MB", "1.5 GB")
     assert (desk.app.memory.peak_bytes or 0) >= 610 << 20, "the engine's own maximum of the stage before"
-    desk.app.cancel()
+    desk.app.jobs.cancel()
     desk.wait_for(Phase.CANCELLED)
     desk.qtbot.waitUntil(lambda: gauge._predicted.figure == "600 MB")  # what the next decode will take
     assert gauge._budget.figure == "1.0 GB"

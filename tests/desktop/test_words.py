@@ -11,19 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from desktop.decode_words import choice_name, choice_title, measured_text, plan_details_text, plan_text, waiting_text
+from desktop.failure_words import failure_text, setting_name
 from desktop.product_words import products_text
-from desktop.state.decode import DecodeChoice, EngineStanding
+from desktop.state.decode import DecodeChoice
+from desktop.state.outlook import EngineStanding
 from desktop.state.output_path import new_video_path
 from desktop.theme import DARK, LIGHT, Colours, style_sheet
-from desktop.words import (
-    byte_text,
-    duration_text,
-    failure_text,
-    no_card_text,
-    setting_name,
-    stage_name,
-    sufficient_byte_text,
-)
+from desktop.words import byte_text, duration_text, no_card_text, stage_name, sufficient_byte_text
 from engine import cli_words
 from engine.commands import DecodeSettings
 from engine.errors import ErrorCode
@@ -38,6 +32,7 @@ DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
     ErrorCode.MODEL_NOT_FOUND: {"folder": "/models/wan", "missing": "config.json"},
     ErrorCode.MODEL_INVALID: {"file": "vae.safetensors", "reason": "truncated"},
     ErrorCode.LATENTS_INVALID: {"file": "latents.safetensors", "reason": "shape"},
+    ErrorCode.PICTURE_INVALID: {"file": "first.png", "reason": "it is no file"},
     ErrorCode.NO_PLAN_FITS: {"budget_bytes": 1 << 29, "smallest_bytes": 3 << 28},
     ErrorCode.OUT_OF_MEMORY: {"stage": "decode"},
     ErrorCode.OUTPUT_NOT_WRITABLE: {"path": "/full/out.mp4", "reason": "No space left"},

@@ -11,12 +11,17 @@ from engine.events import (
     JobCancelled,
     JobFailed,
     JobFinished,
+    JobPlanned,
     JobStarted,
     LatentsSaved,
     LoraMatched,
     ProductsChosen,
+    SamplingFigures,
+    SamplingKept,
+    SamplingRecut,
     Stage,
     StageFinished,
+    StageOutlook,
     StageProgressed,
     StageStarted,
     WeightsRead,
@@ -26,9 +31,17 @@ LATENTS = Path("/l/latents.safetensors")
 STRIPS = DecodeFigures("strip_major", 32, 8, 1, "host", 5 * 2**20, 2**20, 0, 1.0, 1.0)
 WHOLE = DecodeFigures("frame_major", 256, 1, 1, "card", 20 * 2**20, 2**20, 0, 1.0, 1.0)
 TILES = DecodeFigures("reference", 272, 1, 1, "card", 21 * 2**20, 2**20, 0, 3.0, 3.0)
+SAMPLING = SamplingFigures(10, 40, 4096, 32760, 9 * 2**30, 9 * 2**30, 800.0, 62.0)
+STAGES = (
+    StageOutlook(Stage.TEXT, 2**30, 2**29, 8 * 2**30),
+    StageOutlook(Stage.SAMPLE, 9 * 2**30, 3 * 2**30, 8 * 2**30),
+)
 EVENTS: tuple[Event, ...] = (
     JobStarted(Path("/l"), 256, 256, 33, 16, (Stage.LOAD, Stage.SAMPLE)),
     LoraMatched(Path("/style.safetensors"), 300, ("patch_embedding.diff",), ("mystery",)),
+    JobPlanned(STAGES, SAMPLING, 8 * 2**30),
+    SamplingKept(12),
+    SamplingRecut(4, 2048),
     DecodePlanned(STRIPS, None, untiled=WHOLE, reference=TILES),
     DecodeRecut(16),
     StageStarted(Stage.SAMPLE, 2**20),

@@ -67,3 +67,38 @@ def test_plan_for_a_program_and_for_people(tiny_model: Path, capsys: pytest.Capt
     assert own["predicted_peak_bytes"] < plain["predicted_peak_bytes"] / 50
     assert main(["plan", *size, "--budget", "1MiB"]) == 2
     assert "the smallest needs" in capsys.readouterr().err
+
+
+KNOWN = ("--model", "wan2.1_t2v_14B:fp8_scaled", "--size", "1280x720", "--frames", "81")
+
+
+def test_plan_of_a_whole_job_of_a_model_that_nobody_has_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(planned(capsys, *KNOWN, "--budget", "8GiB", "--json"))
+    assert plan["fits"]
+    assert set(plan["stages"]) == {"text", "sampling", "decode"}
+    assert all(stage["predicted_peak_bytes"] <= 8 * 2**30 for stage in plan["stages"].values())
+    assert 0 < plan["resident_blocks"] == plan["stages"]["sampling"]["resident_blocks"] < 40
+    tight = json.loads(planned(capsys, *KNOWN, "--budget", "4.5GiB", "--json"))
+    assert tight["fits"]
+    assert tight["resident_blocks"] < plan["resident_blocks"]
+
+
+def test_what_does_not_fit_is_said_with_what_would(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(planned(capsys, *KNOWN, "--budget", "3GiB", "--json"))
+    sampling = plan["stages"]["sampling"]
+    assert not plan["fits"]
+    assert not sampling["fits"]
+    assert plan["stages"]["text"]["fits"]
+    assert sampling["predicted_peak_bytes"] == sampling["smallest_bytes"] <= 4.5 * 2**30
+    assert "the budget is 3.00 GiB" in planned(capsys, *KNOWN, "--budget", "3GiB")
+
+
+def test_models_of_pictures_have_a_stage_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("wan2.1_i2v_14B", "wan2.1_flf2v_14B", "wan2.2_i2v_A14B"):
+        plan = json.loads(planned(capsys, "--model", name, *KNOWN[2:], "--budget", "12GiB", "--json"))
+        assert 0 < plan["stages"]["image"]["predicted_peak_bytes"] <= 12 * 2**30
+
+
+def test_a_model_that_is_neither_there_nor_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--model", "wan3", *KNOWN[2:]]) == 2
+    assert "wan2.1_t2v_14B" in capsys.readouterr().err

@@ -1,11 +1,15 @@
 """From options to commands, and what is said of those that cannot become one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from engine.cli import build_parser, decode_command, generate_command, main
+from engine.cli import build_parser, main
+from engine.cli_decode import decode_command
+from engine.cli_generate import generate_command, generate_commands
 from engine.commands import (
     EMBEDDED_MODEL,
     DecodeLatents,
@@ -14,8 +18,10 @@ from engine.commands import (
     GenerateVideo,
     LatentsLayout,
     LatentsSpace,
-    Solver,
+    from_json,
+    to_json,
 )
+from engine.generation import AttentionBackend, Given, SamplingSettings, Solver
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.presets import defaults_of
 from engine.weights.provenance import Expert
@@ -41,8 +47,37 @@ def test_every_option_of_generate_is_in_the_command(tiny_model: Path, tmp_path: 
     command = generated("a star", "--model", tiny_model, "-o", output, *own, *DECODE_OPTIONS)
     assert command == GenerateVideo(
         "a star", output, tiny_model, negative_prompt="blurry", width=96, height=48, frames=13, fps=24, steps=7,
-        guidance=2.5, shift=4.5, seed=11, solver=Solver.EULER, decode=DECODE_SETTINGS,
+        guidance=2.5, shift=4.5, seed=11, solver=Solver.EULER, decode=replace(DECODE_SETTINGS, budget_bytes=None),
+        budget_bytes=2**29,
     )  # fmt: skip
+
+
+def test_pictures_and_what_makes_sampling_fit_and_fast_are_in_the_command(tiny_model: Path, tmp_path: Path) -> None:
+    options = [
+        "--first", "a.png", "--restyle", "b.mp4", "--strength", "0.4", "--guidance-low", "3", "--boundary", "0.9",
+        "--attention", "sageattn", "--resident-blocks", "4", "--chunk-tokens", "512", "--compile",
+        "--step-cache", "0.05", "--joint-guidance", "--times", "1000,500", "--size", "96x48",
+    ]  # fmt: skip
+    command = generated("a star", "--model", tiny_model, "-o", tmp_path / "o.mp4", *options)
+    assert command.given == Given(Path("a.png").absolute(), restyle=Path("b.mp4").absolute(), strength=0.4)
+    assert command.sampling == SamplingSettings(AttentionBackend.SAGEATTN, 4, 512, True, 0.05, True)
+    assert (command.guidance_low, command.boundary, command.times, command.steps) == (3, 0.9, (1000, 500), 2)
+    assert from_json(to_json(command)) == command
+
+
+def test_several_videos_have_seeds_and_names_of_their_own(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ["generate", "a star", "--model", str(tiny_model), "-o", str(tmp_path / "o.mp4"), "--seed", "7"]
+    one, *more = generate_commands(build_parser().parse_args([*arguments, "--videos", "3"]))
+    assert [(each.seed, each.output.name) for each in (one, *more)] == [(7, "o-7.mp4"), (8, "o-8.mp4"), (9, "o-9.mp4")]
+    assert len(generate_commands(build_parser().parse_args(arguments))) == 1
+
+
+def test_the_size_is_that_of_the_picture_unless_one_is_asked_for(tmp_path: Path) -> None:
+    Image.new("RGB", (300, 150)).save(tmp_path / "wide.png")
+    command = generated("a star", "-o", tmp_path / "o.mp4", "--first", tmp_path / "wide.png")
+    assert (command.width, command.height) == (352, 160)  # as many pixels as 256x256, both multiples of 32
+    asked = generated("a star", "-o", tmp_path / "o.mp4", "--first", tmp_path / "wide.png", "--size", "256x256")
+    assert (asked.width, asked.height) == (256, 256)
 
 
 def test_options_left_out_are_the_models_own(tiny_model: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
     ErrorCode.MODEL_NOT_FOUND: {"folder": "/m", "missing": "config.json"},
     ErrorCode.MODEL_INVALID: {"file": "/m/vae", "reason": "cut short"},
     ErrorCode.LATENTS_INVALID: {"file": "/l", "reason": "cut short"},
+    ErrorCode.PICTURE_INVALID: {"file": "/p.png", "reason": "cut short"},
     ErrorCode.NO_PLAN_FITS: {"budget_bytes": 2**29, "smallest_bytes": 3 * 2**29},
     ErrorCode.OUT_OF_MEMORY: {"stage": "decode"},
     ErrorCode.OUTPUT_NOT_WRITABLE: {"path": "/o", "reason": "No space left"},

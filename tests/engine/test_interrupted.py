@@ -1,4 +1,4 @@
-"""Jobs killed with SIGKILL while decoding: found at the next start, decoded once, and nothing of them lost or left."""
+"""Jobs killed with SIGKILL: found at the next start, gone on with once, and nothing of them lost or left."""
 
 import dataclasses
 import json
@@ -14,12 +14,44 @@ import numpy as np
 import pytest
 import torch
 
-from engine.commands import COMMAND_FILE, Command, DecodeLatents, DecodeSettings, GenerateVideo, from_json, to_json
+from engine.cli_resume import resume
+from engine.commands import (
+    COMMAND_FILE,
+    Command,
+    ContinueVideo,
+    DecodeLatents,
+    DecodeSettings,
+    GenerateVideo,
+    from_json,
+    to_json,
+)
+from engine.errors import EngineError
 from engine.events import JobFinished
-from engine.output.interrupted import InterruptedJob, claim, free_path, interrupted_jobs
-from engine.output.job_folder import ENDED_FILE, FRAMES_FILE, LATENTS_FILE, LOCK_FILE, JobFolder
+from engine.output.durable import UNFINISHED
+from engine.output.interrupted import (
+    OLD_SECONDS,
+    STOPPED,
+    InterruptedJob,
+    claim,
+    drop_old_states,
+    free_path,
+    interrupted_jobs,
+    named_job,
+)
+from engine.output.job_folder import (
+    ENDED_FILE,
+    FRAMES_FILE,
+    LATENTS_FILE,
+    LOCK_FILE,
+    STATE_FILE,
+    End,
+    JobFolder,
+    record_end,
+)
+from engine.output.kept_steps import KeptSteps
 from tests.engine.cli_process import engine, engine_process, events_of, generate_arguments
 from tests.engine.job_run import Run
+from tests.engine.sampling_states import state_after
 from tests.engine.video_reading import read_frames
 
 POSIX_SIGNALS = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -64,6 +96,17 @@ def left_behind(jobs: Path, command: Command, *, sampled: bool = True) -> Path:
     return folder.path
 
 
+def left_sampling(jobs: Path, command: GenerateVideo, step: int = 12, end: End | None = None) -> Path:
+    """The folder of a job that came to an end, or to none, after so many of 40 steps."""
+    folder = JobFolder.create(jobs, command)
+    folder.keep_state(state_after(step, 40, shape=(1, 8, 3, 6, 8)))
+    assert folder.lock is not None
+    folder.lock.release()
+    if end is not None:
+        record_end(folder.path, end, command.output)
+    return folder.path
+
+
 def only(jobs: Path) -> InterruptedJob:
     (job,) = interrupted_jobs(jobs)
     return job
@@ -83,6 +126,7 @@ def test_a_killed_job_is_found_and_decoded_from_its_latents(jobs: Path, tmp_path
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     last = list(events_of(resumed.stdout.splitlines()))[-1]
     assert (last["event"], last["path"]) == ("JobFinished", str(tmp_path / "clip.mp4"))
+    assert job.latents is not None
     undisturbed = engine("decode", job.latents, "--jobs", tmp_path / "other", "-o", tmp_path / "undisturbed.mp4")
     assert undisturbed.returncode == 0, undisturbed.stderr
     frames = read_frames(tmp_path / "clip.mp4", *SIZE)
@@ -119,6 +163,7 @@ def test_a_resume_that_is_killed_or_cancelled_can_be_resumed(jobs: Path, tmp_pat
     assert (state_of(first.path), second.path == first.path) == ("resumed", False)
     assert isinstance(second.command, DecodeLatents)
     assert (second.latents, second.output) == (first.latents, first.output)
+    assert second.latents is not None
     second.latents.unlink()
     gone = engine("resume", "--jobs", jobs)
     assert gone.returncode == 1
@@ -244,9 +289,10 @@ def test_the_command_keeps_what_was_asked_for_and_overwrites_nothing(tmp_path: P
     command = GenerateVideo("x", tmp_path / "a clip.v2.mp4", tmp_path, fps=24)
     left_behind(tmp_path / "jobs", command)
     for name in ("a clip.v2.mp4", "a clip.v2 (2).mp4", "a clip.v2 (3).mp4"):
-        decoding = only(tmp_path / "jobs").decoding()
-        assert (decoding.output, decoding.model, decoding.fps) == (tmp_path / name, tmp_path, 24)
-        decoding.output.touch()
+        rest = only(tmp_path / "jobs").rest()
+        assert isinstance(rest, DecodeLatents)
+        assert (rest.output, rest.model, rest.fps) == (tmp_path / name, tmp_path, 24)
+        rest.output.touch()
     assert free_path(tmp_path / ("x" * 300)) == tmp_path / ("x" * 300)
 
 
@@ -271,6 +317,123 @@ def test_below_the_smallest_plan_the_numbers_are_said_and_nothing_is_lost(tiny_m
     again = Run(DecodeLatents(folder / LATENTS_FILE, tmp_path / "out.mp4"), tmp_path / "jobs")
     assert isinstance(again(), JobFinished)
     assert interrupted_jobs(tmp_path / "jobs") == []
+
+
+def test_a_job_killed_while_sampling_is_gone_on_with_in_its_own_folder(tmp_path: Path) -> None:
+    command = GenerateVideo("x", tmp_path / "clip.mp4")
+    folder = left_sampling(tmp_path / "jobs", command)
+    (tmp_path / "clip.mp4").touch()
+    job = only(tmp_path / "jobs")
+    assert (job.latents, job.kept, job.end) == (None, KeptSteps(12, 40), None)
+    assert job.rest() == ContinueVideo(folder, tmp_path / "clip (2).mp4")
+    listed = json.loads(engine("resume", "--jobs", tmp_path / "jobs", "--list", "--json").stdout)
+    assert (listed["job"], listed["latents"], listed["kept_steps"], listed["steps"]) == (str(folder), None, 12, 40)
+    assert "12 of 40 steps" in engine("resume", "--jobs", tmp_path / "jobs", "--list").stdout
+    running = JobFolder.reopen(folder, command)
+    assert (interrupted_jobs(tmp_path / "jobs"), running.path) == ([], folder)
+
+
+ENDS = [(None, True, True), (End.FAILED, True, True), (End.CANCELLED, False, True), (End.FINISHED, False, False),
+        (End.RESUMED, False, False), (End.FORGOTTEN, False, False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("end", "is_offered", "is_stopped"), ENDS)
+def test_which_jobs_are_offered(tmp_path: Path, end: End | None, *, is_offered: bool, is_stopped: bool) -> None:
+    """What failed is offered as what was killed is; what a person stopped only when asked for, or named."""
+    folder = left_sampling(tmp_path / "jobs", GenerateVideo("x", tmp_path / "clip.mp4"), end=end)
+    assert bool(interrupted_jobs(tmp_path / "jobs")) == is_offered
+    assert bool(interrupted_jobs(tmp_path / "jobs", STOPPED)) == is_stopped
+    job = named_job(folder)
+    assert (job.end, job.rest().output) == (end, tmp_path / "clip.mp4")
+    claimed = claim(job)
+    assert claimed is not None
+    claimed.give_back()
+    assert named_job(folder) == job
+
+
+def test_what_failed_with_latents_is_not_offered_but_can_be_named(tmp_path: Path) -> None:
+    """As in folders of versions that kept no states: their failures were told, and are no news."""
+    folder = left_behind(tmp_path / "jobs", GenerateVideo("x", tmp_path / "clip.mp4"))
+    record_end(folder, End.FAILED, tmp_path / "clip.mp4")
+    assert interrupted_jobs(tmp_path / "jobs", STOPPED) == []
+    (folder / LOCK_FILE).unlink()
+    rest = named_job(folder).rest()
+    assert isinstance(rest, DecodeLatents)
+    assert rest.latents == folder / LATENTS_FILE
+
+
+def test_a_damaged_state_is_told_and_its_job_can_be_begun_anew(tmp_path: Path) -> None:
+    folder = left_sampling(tmp_path / "jobs", GenerateVideo("x", tmp_path / "clip.mp4"))
+    (folder / STATE_FILE).write_bytes(b"no state")
+    job = only(tmp_path / "jobs")
+    assert job.kept is None
+    assert "is damaged" in job.problem
+    listed = engine("resume", "--jobs", tmp_path / "jobs", "--list").stdout
+    assert "nothing to go on from: is damaged" in listed
+    claimed = claim(job)
+    assert claimed is not None
+    claimed.begin_anew()
+    claimed.release()
+    assert (interrupted_jobs(tmp_path / "jobs"), named_job(folder).problem) == ([], "")
+    assert named_job(folder).rest() == job.rest()
+
+
+def test_latents_beside_a_state_are_decoded_and_the_state_goes(tmp_path: Path) -> None:
+    """A process killed between the two: the latents were saved, what they were made from not yet removed."""
+    folder = left_behind(tmp_path / "jobs", GenerateVideo("x", tmp_path / "clip.mp4"))
+    JobFolder(folder, None).keep_state(state_after(39, 40))
+    job = only(tmp_path / "jobs")
+    assert isinstance(job.rest(), DecodeLatents)
+    claimed = claim(job)
+    assert claimed is not None
+    claimed.hand_over(tmp_path / "clip.mp4")
+    claimed.release()
+    assert ((folder / STATE_FILE).exists(), (folder / LATENTS_FILE).exists()) == (False, True)
+
+
+def test_a_forgotten_job_leaves_no_state(tmp_path: Path) -> None:
+    jobs, command = tmp_path / "jobs", GenerateVideo("x", tmp_path / "clip.mp4")
+    killed, stopped = left_sampling(jobs, command), left_sampling(jobs, command, 3, End.CANCELLED)
+    (killed / (STATE_FILE + UNFINISHED)).touch()
+    assert engine("resume", "--jobs", jobs, "--forget").returncode == 0
+    assert (state_of(killed), state_of(stopped)) == ("forgotten", "cancelled")
+    assert sorted(file.name for file in killed.iterdir()) == [COMMAND_FILE, ENDED_FILE, LOCK_FILE]
+    assert resume(None, only_list=False, forget=True, as_json=True, job=stopped) == 0
+    assert (state_of(stopped), (stopped / STATE_FILE).exists()) == ("forgotten", False)
+
+
+def test_only_one_job_is_begun_anew(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="one, by its folder"):
+        resume(tmp_path, only_list=True, forget=False, as_json=True, anew=True)
+
+
+def test_what_a_person_stopped_is_kept_for_a_week(tmp_path: Path) -> None:
+    command = GenerateVideo("x", tmp_path / "clip.mp4")
+    folders = [left_sampling(tmp_path, command, end=end) for end in (End.CANCELLED, End.FAILED, None)]
+    ended = (folders[0] / ENDED_FILE).stat().st_mtime
+    drop_old_states(tmp_path, ended + OLD_SECONDS - 1)
+    assert len(interrupted_jobs(tmp_path, STOPPED)) == 3
+    drop_old_states(tmp_path, ended + 2 * OLD_SECONDS)
+    assert {job.path for job in interrupted_jobs(tmp_path, STOPPED)} == {*folders[1:]}
+    assert state_of(folders[0]) == "cancelled"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"state": "lost"}', '{"state": null}', "x"])
+def test_an_end_that_nobody_understands_is_an_end(tmp_path: Path, content: str) -> None:
+    folder = left_sampling(tmp_path, GenerateVideo("x", tmp_path / "clip.mp4"))
+    job = only(tmp_path)
+    (folder / ENDED_FILE).write_text(content)
+    assert (interrupted_jobs(tmp_path, STOPPED), claim(job)) == ([], None)
+    with pytest.raises(EngineError, match="cannot be read"):
+        named_job(folder)
+
+
+def test_no_job_and_a_job_that_runs_are_told_when_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="is not there"):
+        named_job(tmp_path)
+    running = JobFolder.create(tmp_path, GenerateVideo("x", tmp_path / "clip.mp4"))
+    with pytest.raises(EngineError, match="another process works on this job"):
+        named_job(running.path)
 
 
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'

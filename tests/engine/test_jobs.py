@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.commands import DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, Solver, from_json
+from engine.commands import DecodeLatents, DecodeMode, DecodeSettings, GenerateVideo, from_json
+from engine.denoise.streaming import Denoiser
 from engine.errors import ErrorCode
 from engine.events import (
     DecodePlanned,
     Event,
     JobFinished,
+    JobPlanned,
     JobStarted,
     LatentsSaved,
     Stage,
@@ -25,7 +27,7 @@ from engine.events import (
     StageStarted,
     WeightsRead,
 )
-from engine.models.transformer import WanTransformer
+from engine.generation import Solver
 from engine.models.video_vae import VideoVae
 from tests.engine.job_run import FRAMES, HEIGHT, WIDTH, Run, assert_failed, kept_in, latents_of, tiny_command
 from tests.engine.tiny_model import TRANSFORMER, VAE, build_tiny_model
@@ -68,7 +70,7 @@ def test_events_tell_the_story_in_order(command: GenerateVideo, tmp_path: Path) 
     end = run()
     kinds = [type(event) for event in run.events if not isinstance(event, StageProgressed | WeightsRead)]
     stage = [StageStarted, StageFinished]
-    assert kinds == [JobStarted, DecodePlanned, *stage * 3, LatentsSaved, *stage * 2, JobFinished]
+    assert kinds == [JobStarted, DecodePlanned, JobPlanned, *stage * 2, LatentsSaved, *stage * 2, JobFinished]
     started = run.events[0]
     assert isinstance(started, JobStarted)
     assert (started.width, started.height, started.frames, started.fps) == (WIDTH, HEIGHT, FRAMES, 16)
@@ -81,7 +83,7 @@ def test_events_tell_the_story_in_order(command: GenerateVideo, tmp_path: Path) 
         counts = [(e.done, e.total) for e in run.events if isinstance(e, StageProgressed) and e.stage is name]
         assert [done for done, _ in counts] == sorted({done for done, _ in counts})
         assert counts[-1][0] == counts[-1][1]
-    for name in (Stage.LOAD, Stage.SAMPLE, Stage.DECODE):  # each reads one network
+    for name in (Stage.TEXT, Stage.SAMPLE, Stage.DECODE):  # each reads one network
         read = [event for event in run.events if isinstance(event, WeightsRead) and event.stage is name]
         assert read[-1].done_bytes == read[-1].total_bytes > 0
     assert kept_in(started.job_folder) == ["command.json", "ended.json", "job.lock", "latents.safetensors"]
@@ -91,7 +93,8 @@ def test_the_mp4_knows_how_it_was_made(command: GenerateVideo, tmp_path: Path) -
     Run(command, tmp_path / "jobs")()
     comment = json.loads(read_tag(command.output, "comment") or "")
     assert from_json(json.dumps(comment["command"])) == command
-    assert set(comment["seconds"]) == set(comment["peak_bytes"]) == {"load", "text", "sample", "decode"}
+    figures = ("seconds", "predicted_peak_bytes", "budget_bytes", "peak_bytes")
+    assert all(set(comment[name]) == {"text", "sample", "decode"} for name in figures)
     assert comment["models"]["transformer"] == "diffusion_pytorch_model.safetensors"
 
 
@@ -114,13 +117,13 @@ def test_only_what_is_in_the_command_matters(command: GenerateVideo, tmp_path: P
 def test_guidance_costs_a_second_pass_only_when_it_is_on(
     command: GenerateVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes, forward = [0], WanTransformer.forward
+    passes, forward = [0], Denoiser.velocity
 
     def counted(*arguments: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
         passes[0] += 1
         return forward(*arguments, **options)
 
-    monkeypatch.setattr(WanTransformer, "forward", counted)
+    monkeypatch.setattr(Denoiser, "velocity", counted)
     Run(command, tmp_path / "jobs")()
     Run(dataclasses.replace(command, guidance=1.0), tmp_path / "jobs")()
     assert passes[0] == 3 * 2 + 3
@@ -201,7 +204,7 @@ def test_every_stage_says_before_it_starts_what_it_will_take(command: GenerateVi
     held = started[Stage.DECODE].budget_bytes
     assert held is not None
     assert started[Stage.DECODE].predicted_peak_bytes < held
-    assert {stage for stage, event in started.items() if event.budget_bytes is not None} == {Stage.DECODE}
+    assert {stage for stage, event in started.items() if event.budget_bytes is None} == {Stage.ENCODE}
 
 
 def test_decoded_latents_keep_their_frame_rate(command: GenerateVideo, tmp_path: Path) -> None:
@@ -217,9 +220,15 @@ def test_decoded_latents_keep_their_frame_rate(command: GenerateVideo, tmp_path:
     assert "16 fps" in describe_stream(again.output)
 
 
-def test_sizes_follow_the_transformer_patch(command: GenerateVideo, tmp_path: Path) -> None:
+def test_what_the_model_cannot_sample_is_sampled_larger_and_cut(command: GenerateVideo, tmp_path: Path) -> None:
+    """Patches of 4 make sides multiples of 32; the frames are the upper left of those of the larger job."""
     patched = dataclasses.replace(TRANSFORMER, patch_size=(1, 4, 4))
     model = build_tiny_model(tmp_path / "patch4", patched)
-    end = assert_failed(Run(dataclasses.replace(command, model=model), tmp_path / "jobs")(), ErrorCode.INVALID_SIZE)
-    assert end.details["multiple"] == 32
-    assert end.details["nearest"] == "64x32, 64x64"
+    cut = Run(dataclasses.replace(command, model=model, width=50, height=34), tmp_path / "jobs")
+    assert isinstance(cut(), JobFinished)
+    whole = Run(dataclasses.replace(command, model=model, width=64, height=64), tmp_path / "jobs")
+    assert isinstance(whole(), JobFinished)
+    assert np.array_equal(cut.canvas.pixels, whole.canvas.pixels[:, :34, :50])
+    started = cut.events[0]
+    assert isinstance(started, JobStarted)
+    assert (started.width, started.height) == (50, 34)

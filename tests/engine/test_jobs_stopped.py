@@ -38,7 +38,7 @@ def assert_no_part_and_no_ffmpeg(folder: Path) -> None:
 def test_what_cannot_work_is_refused_before_anything_runs(command: GenerateVideo, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     impossible: list[tuple[dict[str, Any], ErrorCode]] = [
-        ({"width": 72}, ErrorCode.INVALID_SIZE),
+        ({"width": 71}, ErrorCode.INVALID_SIZE),
         ({"frames": 10}, ErrorCode.INVALID_FRAMES),
         ({"steps": 0}, ErrorCode.INVALID_SETTING),
         ({"fps": 0}, ErrorCode.INVALID_SETTING),
@@ -129,8 +129,8 @@ def test_cancel_leaves_nothing_half_done(command: GenerateVideo, tmp_path: Path,
     assert not command.output.exists()
     assert_no_part_and_no_ffmpeg(command.output.parent)
     kept = ["command.json", "ended.json", "job.lock"]
-    if stage is not Stage.SAMPLE:
-        kept.append("latents.safetensors")
+    kept.append("sampling.safetensors" if stage is Stage.SAMPLE else "latents.safetensors")
+    assert end.kept_steps == (1 if stage is Stage.SAMPLE else 0)
     assert [kept_in(folder) for folder in (tmp_path / "jobs").iterdir()] == [kept]
     left = {"video-writer", "ffmpeg-listener", "peak-memory"} & {thread.name for thread in threading.enumerate()}
     assert left == set()

@@ -8,11 +8,14 @@ import torch
 from safetensors.torch import load_file
 
 from engine.commands import EMBEDDED_MODEL
+from engine.model_choice import WeightForm
 from engine.presets import defaults_of
 from resources.mini.clips import STATISTICS, trained_vae
+from resources.mini.evaluate import command_for, held_out_questions, read_video, seen, write_picture
 from resources.mini.export import take_back
 from resources.mini.judge import judge
 from resources.mini.train_dit import TextToVideo
+from resources.mini.trial import FIRST_FRAME_LIMIT_DB, Question, Road, Trial, table
 from resources.mini.world import (
     BACKGROUNDS,
     COLOURS,
@@ -20,6 +23,7 @@ from resources.mini.world import (
     SHAPES,
     Caption,
     all_captions,
+    motion_wording,
     random_scene,
     render,
     split_captions,
@@ -98,6 +102,56 @@ def test_wordings_keep_what_the_caption_says() -> None:
     assert len(texts) > 5
     assert all("orange" in text and "black" in text for text in texts)
     assert str(caption) == "an orange ball rising on a black background"
+
+
+def test_a_motion_alone_says_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    said: dict[str, str] = {}
+    for caption in all_captions():
+        text = motion_wording(caption, rng)
+        assert said.setdefault(text, caption.motion) == caption.motion  # no two motions share a wording
+        assert not set(text.split()) & {*COLOURS, *SHAPES, *BACKGROUNDS}
+    assert set(said.values()) == set(MOTIONS)
+
+
+def test_questions_are_held_out_and_begin_with_their_own_picture(tmp_path: Path) -> None:
+    questions = held_out_questions(prompts=3, pictures=2, seed=5)
+    training, _ = split_captions()
+    assert [question.road for question in questions].count(Road.PROMPT) == 3
+    assert len(questions) == 3 + 2 * (len(Road) - 1)
+    assert not {question.caption for question in questions} & set(training)
+    for question in questions:
+        command = command_for(question, EMBEDDED_MODEL, tmp_path, WeightForm.STORED)
+        assert (command.given.first is None) == (question.road is Road.PROMPT)
+        if command.given.first is not None:
+            np.testing.assert_array_equal(read_video(command.given.first)[0] * 255, question.first_frame())
+    assert {q.road.prompt(q.caption) for q in questions if q.road is Road.WORDLESS} == {""}
+    assert all(q.road.prompt(q.caption) in MOTIONS for q in questions if q.road is Road.MOTION)
+
+
+def trial_of_rendering(question: Question, shown: Caption) -> Trial:
+    """The trial of a perfect model that was asked `question` and made a clip of `shown` in the same scene."""
+    return seen(question, render(random_scene(shown, np.random.default_rng(question.seed))), 1.0)
+
+
+def test_the_table_counts_what_is_wrong_and_how_far_the_clip_begins_from_the_picture() -> None:
+    caption = Caption("red", "star", "rising", "brown")
+    right = [trial_of_rendering(Question(caption, road, 3), caption) for road in Road]
+    assert right[0].first_frame_db is None
+    assert all((trial.first_frame_db or 0) > 50 for trial in right[1:])
+    wrong = trial_of_rendering(Question(caption, Road.PICTURE, 3), Caption("red", "ball", "falling", "brown"))
+    assert wrong.first_frame_db is not None
+    assert wrong.first_frame_db < FIRST_FRAME_LIMIT_DB
+    lines = table([*right, wrong]).splitlines()
+    assert lines[3] == "| prompt, 1 clips | 100.0 % | 100.0 % | 100.0 % | 100.0 % | 100.0 % |  |"
+    assert lines[4].startswith("| first frame and prompt, 2 clips | 100.0 % | 100.0 % | 50.0 % | 50.0 % | 50.0 % | ")
+    assert lines[6].startswith("| first frame and no prompt, 1 clips | 100.0 % | 100.0 % | (100.0 %) | 100.0 % |  | ")
+
+
+def test_a_picture_is_written_without_loss(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    write_picture(tmp_path / "noise.png", pixels)
+    np.testing.assert_array_equal((read_video(tmp_path / "noise.png")[0] * 255).round(), pixels)
 
 
 def test_a_window_is_a_cut_of_the_whole_picture() -> None:

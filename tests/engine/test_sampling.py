@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.commands import Solver
-from engine.sampling.guidance import guided, seeded_noise
+from engine.generation import Solver
+from engine.sampling.guidance import seeded_noise
 from engine.sampling.schedule import Schedule, euler_schedule, schedule_for, unipc_schedule
 from engine.sampling.solvers import Past, euler_step, predicted_x0, step_of, unipc_step
 
@@ -92,9 +92,9 @@ def exact_velocity(x: Tensor, sigma: float, scale: float) -> Tensor:
     return x * (sigma - (1 - sigma) * scale**2) / variance
 
 
-@pytest.mark.parametrize("solver", list(Solver))
+@pytest.mark.parametrize("solver", [solver for solver in Solver if solver is not Solver.LCM])
 def test_solvers_converge_to_the_exact_flow(solver: Solver) -> None:
-    """For Gaussian data the flow maps noise to `scale` times itself; more steps come closer, UniPC much closer."""
+    """For Gaussian data the flow maps noise to `scale` times itself; more steps come closer, most at second order."""
     scale, noise = 0.5, torch.tensor([1.0, -2.0], dtype=torch.float64)
     errors = []
     for steps in (10, 40):
@@ -106,7 +106,7 @@ def test_solvers_converge_to_the_exact_flow(solver: Solver) -> None:
             x, past = step_of(solver)(schedule, index, x, velocity, past)
         errors.append((x - scale * noise).abs().max().item())
     assert errors[1] < errors[0] / (3 if solver is Solver.EULER else 6)
-    assert errors[1] < (0.06 if solver is Solver.EULER else 0.006)
+    assert errors[1] < {Solver.EULER: 0.06, Solver.DPMPP_2M: 0.01, Solver.UNIPC: 0.006}[solver]
 
 
 @pytest.mark.parametrize("solver", list(Solver))
@@ -116,7 +116,7 @@ def test_the_last_step_lands_on_the_prediction(solver: Solver, steps: int) -> No
     for index in range(steps):
         velocity = curved_velocity(x, 1.0)
         expected = predicted_x0(schedule, index, x, velocity)
-        x, past = step_of(solver)(schedule, index, x, velocity, past)
+        x, past = step_of(solver, seed=2)(schedule, index, x, velocity, past)
     torch.testing.assert_close(x, expected)
 
 
@@ -125,21 +125,6 @@ def test_euler_is_one_straight_line_for_a_constant_velocity() -> None:
     for index in range(7):
         x, _ = euler_step(schedule, index, x, torch.tensor([2.0, -1.0]), Past())
     torch.testing.assert_close(x, torch.tensor([-1.0, 2.0]))
-
-
-def test_guidance_extrapolates_and_skips_the_second_pass() -> None:
-    asked: list[float] = []
-
-    def velocity(text: Tensor) -> Tensor:
-        asked.append(text.item())
-        return text.to(torch.bfloat16) * 2
-
-    positive, negative = torch.tensor(1.0), torch.tensor(0.5)
-    assert guided(velocity, positive, negative, 3.0).item() == 1.0 + 3.0 * (2.0 - 1.0)
-    assert asked == [1.0, 0.5]
-    asked.clear()
-    assert guided(velocity, positive, None, 1.0).item() == 2.0
-    assert asked == [1.0]
 
 
 def test_noise_depends_on_the_seed_alone() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.commands import GenerateVideo
 from engine.errors import EngineError, ErrorCode
-from engine.sampling.validation import check_frames, check_settings, check_size
+from engine.sampling.validation import LARGEST_SIDE, check_frames, check_settings, check_size, sampled_size
 
 VALID = GenerateVideo("a red ball", Path("out.mp4"))
 
@@ -62,12 +62,66 @@ def test_the_example_of_the_issue() -> None:
     ("name", "value"),
     [("steps", 0), ("guidance", -1.0), ("guidance", float("nan")), ("guidance", 1e9), ("shift", 0.0), ("shift", 1e14),
      ("shift", float("nan")), ("seed", -1), ("seed", 2**63),
-     ("fps", 0), ("fps", 1000)],
+     ("fps", 0), ("fps", 1000), ("guidance_low", -0.1), ("guidance_low", float("nan")), ("boundary", 1.1),
+     ("boundary", float("nan")), ("times", (1001.0, 500.0)), ("times", (500.0, 500.0)), ("times", (250.0, 500.0)),
+     ("times", (500.0, 0.0)), ("times", (500.0, -1.0)), ("times", (float("nan"),)), ("times", (float("inf"),))],
 )  # fmt: skip
-def test_a_number_out_of_range_is_named(name: str, value: float) -> None:
+def test_a_number_out_of_range_is_named(name: str, value: float | tuple[float, ...]) -> None:
     check_settings(VALID)
     change: dict[str, Any] = {name: value}
     with pytest.raises(EngineError) as caught:
         check_settings(dataclasses.replace(VALID, **change))
     assert caught.value.code is ErrorCode.INVALID_SETTING
     assert caught.value.details["name"] == name
+
+
+def sampled(width: int, height: int, multiple: int) -> tuple[int, int] | EngineError:
+    try:
+        return sampled_size(width, height, multiple)
+    except EngineError as error:
+        return error
+
+
+@given(st.integers(-50, 9000), st.integers(-50, 9000), st.sampled_from([8, 16, 32]))
+def test_a_size_is_rounded_up_or_refused_with_sizes_that_can_be(width: int, height: int, multiple: int) -> None:
+    found = sampled(width, height, multiple)
+    can_be = all(multiple <= side <= LARGEST_SIDE and side % 2 == 0 for side in (width, height))
+    assert can_be == isinstance(found, tuple)
+    if isinstance(found, tuple):
+        assert all(0 <= more - side < multiple for more, side in zip(found, (width, height), strict=True))
+        assert sampled(*found, multiple) == found
+        return
+    assert found.code is ErrorCode.INVALID_SIZE
+    offered = [tuple(map(int, size.split("x"))) for size in str(found.details["nearest"]).split(", ")]
+    assert all(isinstance(sampled(w, h, multiple), tuple) for w, h in offered)
+    assert all(abs(w - width) <= 1 or w in (multiple, LARGEST_SIDE) for w, _ in offered)
+
+
+def test_full_hd_is_cut_out_of_what_is_sampled() -> None:
+    assert sampled_size(1920, 1080, 16) == (1920, 1088)
+    assert sampled_size(1280, 720, 32) == (1280, 736)
+    with pytest.raises(EngineError, match="1918x1080, 1920x1080"):
+        sampled_size(1919, 1080, 16)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("given", "strength", -0.1), ("given", "strength", 1.1), ("given", "strength", float("nan")),
+     ("sampling", "step_cache", -0.1), ("sampling", "step_cache", 2.0), ("sampling", "step_cache", float("nan")),
+     ("sampling", "resident_blocks", -1), ("sampling", "chunk_tokens", 0)],
+)  # fmt: skip
+def test_a_number_out_of_range_in_a_part_is_named(part: str, name: str, value: float) -> None:
+    wrong = dataclasses.replace(getattr(VALID, part), **{name: value})
+    change: dict[str, Any] = {part: wrong}
+    with pytest.raises(EngineError) as caught:
+        check_settings(dataclasses.replace(VALID, **change))
+    assert caught.value.code is ErrorCode.INVALID_SETTING
+    assert caught.value.details["name"] == name
+
+
+def test_what_models_are_distilled_at_and_ends_of_ranges_are_taken() -> None:
+    check_settings(dataclasses.replace(VALID, times=(1000.0, 750.0, 500.0, 250.0), boundary=0.0, guidance_low=1.0))
+    check_settings(dataclasses.replace(VALID, times=(1000.0,), boundary=1.0, guidance_low=0.0))
+    given_whole = dataclasses.replace(VALID.given, strength=1.0)
+    least = dataclasses.replace(VALID.sampling, resident_blocks=0, chunk_tokens=1, step_cache=1.0)
+    check_settings(dataclasses.replace(VALID, given=given_whole, sampling=least))

@@ -64,7 +64,7 @@ PROMPTS = [
 def test_the_job_is_in_the_metadata(tmp_path: Path, prompt: str) -> None:
     output = tmp_path / "out.mp4"
     command = GenerateVideo(prompt, output, negative_prompt=prompt[:100])
-    record = JobRecord(command, None, {"vae": "x=y;z"}, {Stage.SAMPLE: 1.23456}, {Stage.SAMPLE: 2**40})
+    record = JobRecord(command, None, {"vae": "x=y;z"}, {Stage.SAMPLE: 1.23456}, {}, {}, {Stage.SAMPLE: 2**40})
     write(output, patches(2), tags={"comment": record.as_json()})
     comment = read_tag(output, "comment")
     assert comment is not None

@@ -20,18 +20,20 @@ from engine.errors import EngineError
 from engine.events import JobFailed, JobFinished, LatentsSaved, LoraMatched, ProductsChosen
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.quantized_linear import QuantizedLinear
+from engine.weights.card import network_bytes
 from engine.weights.dequantize import WORK_BYTES
 from engine.weights.detect import find_model
+from engine.weights.families import Role
 from engine.weights.header import read_header
 from engine.weights.load import (
     load_text_encoder,
     load_transformer,
     load_vae,
-    text_encoder_bytes,
-    transformer_bytes,
 )
+from engine.weights.load_swapped import transformer_network_bytes
 from engine.weights.quantized_layers import is_quantized_layer
 from engine.weights.source import QuantFormat
+from engine.weights.whole import describe
 from tests.engine.job_run import Run, tiny_command
 from tests.engine.tiny_model import TRANSFORMER, build_tiny_model
 from tests.parity.official import RENAMES, rename
@@ -119,10 +121,11 @@ def bytes_of(network: nn.Module) -> int:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_what_loading_will_hold_is_known_before(model: Path, form: WeightForm, dtype: torch.dtype) -> None:
     files = find_model(model)
-    work = WORK_BYTES if form is not WeightForm.STORED else 0
-    loaded = load_transformer(files, CPU, dtype, form=form)
-    assert transformer_bytes(files, dtype, form, ()) == bytes_of(loaded) + work
-    assert text_encoder_bytes(files, dtype) == bytes_of(load_text_encoder(files, CPU, dtype))
+    loaded, foretold = load_transformer(files, CPU, dtype, form=form), transformer_network_bytes(files, dtype, form, ())
+    assert foretold.total == bytes_of(loaded)
+    assert foretold.work == (WORK_BYTES if form is not WeightForm.STORED else 0)
+    encoder = network_bytes(describe(files.text_encoder, Role.TEXT_ENCODER), WeightForm.STORED, dtype.itemsize)
+    assert encoder.total == bytes_of(load_text_encoder(files, CPU, dtype))
 
 
 def scaled_fp8(file: Path) -> None:
@@ -167,7 +170,8 @@ def test_a_job_runs_on_quantised_weights_as_they_are_stored(
     change(model / TRANSFORMER_FILE)
     files = find_model(model)
     transformer = load_transformer(files, CPU, torch.float32)
-    assert transformer_bytes(files, torch.float32, WeightForm.STORED, ()) == bytes_of(transformer) + WORK_BYTES
+    foretold = transformer_network_bytes(files, torch.float32, WeightForm.STORED, ())
+    assert (foretold.total, foretold.work) == (bytes_of(transformer), WORK_BYTES)
     text_embedding = 2 if name == "our fp8" else 0
     assert sum(isinstance(layer, QuantizedLinear) for layer in transformer.modules()) == 2 * 10 + text_embedding
     assert 0 < (transformer(*inputs) - exact).norm() / exact.norm() <= limit

@@ -10,9 +10,6 @@ from engine.weights.runnable import RunRefusal, why_not_runnable
 from tests.engine.manifests import FAMILIES, header_of, in_dtype, shapes
 
 REFUSALS = {
-    "wan2.1_i2v_14B": RunRefusal.NEEDS_PICTURE,
-    "wan2.1_flf2v_14B": RunRefusal.NEEDS_TWO_PICTURES,
-    "wan2.2_i2v_A14B": RunRefusal.NEEDS_PICTURE,
     "infinitetalk_single": RunRefusal.NEEDS_SOUND,
     "wav2vec2_chinese_base": RunRefusal.NEEDS_SOUND,
 }
@@ -26,11 +23,6 @@ def described(manifest: str, name: str = "model.safetensors", without: str = "")
 @pytest.mark.parametrize("manifest", FAMILIES)
 def test_every_published_network(manifest: str) -> None:
     assert why_not_runnable(described(manifest)) is REFUSALS.get(manifest)
-
-
-@pytest.mark.parametrize("name", ["wan2.2_t2v_high_noise_14B.safetensors", "wan2.2_t2v_low_noise_14B.safetensors"])
-def test_one_of_two_experts_is_told_by_its_name(name: str) -> None:
-    assert why_not_runnable(described("wan2.2_t2v_A14B", name)) is RunRefusal.NEEDS_TWO_EXPERTS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What computes attention, and what this machine has of it."""

@@ -1,0 +1,1 @@
+"""Pictures and clips that videos are made from: read, fitted, encoded."""
