@@ -83,7 +83,9 @@ def step_time_text(seconds: float) -> str:
 
 def _blocks_text(figures: SamplingFigures) -> str:
     if figures.resident_blocks >= figures.blocks:
-        return translate("optimise", "All {blocks} blocks of the model stay on the card.").format(blocks=figures.blocks)
+        return translate("optimise", "None of the {blocks} blocks of the model is swapped.").format(
+            blocks=figures.blocks
+        )
     return translate(
         "optimise", "{residents} of {blocks} blocks stay on the card; {size} wait in system memory."
     ).format(residents=figures.resident_blocks, blocks=figures.blocks, size=byte_text(figures.host_bytes))

@@ -22,8 +22,6 @@ def first_picture_text(command: Command | None) -> str:
 def stage_name(stage: Stage) -> str:
     """A stage as a label."""
     match stage:
-        case Stage.LOAD:
-            return translate("words", "Loading")
         case Stage.TEXT:
             return translate("words", "Reading prompt")
         case Stage.IMAGE:
@@ -47,7 +45,7 @@ def stage_unit(stage: Stage, done: int, total: int) -> str:
             return translate("words", "strip {done} of {total}").format(done=done, total=total)
         case Stage.ENCODE:
             return translate("words", "frame {done} of {total}").format(done=done, total=total)
-        case Stage.LOAD | Stage.TEXT | Stage.IMAGE:
+        case Stage.TEXT | Stage.IMAGE:
             return ""
         case _:
             assert_never(stage)

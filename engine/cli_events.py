@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TextIO, assert_never
 
 from engine.cancel import CancelFlag
@@ -36,7 +37,6 @@ from engine.events import (
 
 BAR_WIDTH = 24
 STAGE_WORDS = {
-    Stage.LOAD: "loading",
     Stage.TEXT: "reading the prompt",
     Stage.IMAGE: "reading pictures",
     Stage.SAMPLE: "sampling",
@@ -92,6 +92,7 @@ class ProgressLine:
         self._clock = clock
         self._is_terminal = stream.isatty()
         self._stage_began = 0.0
+        self._job_folder: Path | None = None
 
     def show(self, event: Event) -> None:
         """Show `event`; a job's end is told in a sentence."""
@@ -123,16 +124,24 @@ class ProgressLine:
                 self._print(f"latents saved        {path}")
             case JobFinished(path=path, seconds=seconds):
                 self._print(f"done in {said_time(seconds)}: {path}")
-            case JobCancelled(latents=latents):
+            case JobCancelled(latents=latents, kept_steps=kept):
                 self._print("cancelled" if latents is None else f"cancelled; the latents are kept: {latents}")
-            case JobFailed(code=code, details=details, latents=latents):
+                self._offer_to_go_on(kept if latents is None else 0)
+            case JobFailed(code=code, details=details, latents=latents, kept_steps=kept):
                 self._print(sentence(code, details))
+                self._offer_to_go_on(kept if latents is None else 0)
                 if latents is not None:
                     self._print(f'The latents are kept; try again with: python -m engine decode "{latents}" -o OUT.mp4')
-            case JobStarted(width=width, height=height, frames=frames, fps=fps):
+            case JobStarted(job_folder=folder, width=width, height=height, frames=frames, fps=fps):
+                self._job_folder = folder
                 self._print(f"{width}x{height}, {frames} frames at {fps} a second")
             case _:
                 assert_never(event)
+
+    def _offer_to_go_on(self, kept_steps: int) -> None:
+        if kept_steps:
+            command = f'python -m engine resume "{self._job_folder}"'
+            self._print(f"{kept_steps} steps are kept; go on with: {command}")
 
     def _bar(self, stage: Stage, done: int, total: int) -> str:
         filled = BAR_WIDTH * done // max(1, total)

@@ -2,8 +2,6 @@
 
 import re
 import sys
-import time
-from pathlib import Path
 
 from engine.errors import ErrorCode
 from engine.events import LoraMatched, ProductsChosen
@@ -31,14 +29,13 @@ CARD_FORMS = {
     "as_stored": "as it is stored",
 }
 NAMES_SHOWN = 5
-NOTHING_INTERRUPTED = "No job was killed after sampling."
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def sentence(code: ErrorCode, details: dict[str, str | int | float]) -> str:
     """The failure `code` in English, with its details; byte counts are said in GiB."""
     said = {name: said_bytes(int(value)) if name.endswith("_bytes") else value for name, value in details.items()}
-    return SENTENCES[code].format(**said)
+    return SENTENCES[code].format(**said) + said_refusal(details)
 
 
 PRODUCTS = {
@@ -54,6 +51,32 @@ REASONS = {
     "uneven_size": "the layers have sizes that tensor cores do not take",
     "older_card": "the card is too old for more",
 }
+
+
+# Why an attention back end, or compiling, is refused; codes of `engine.attention.availability` and `denoise.compiled`.
+REFUSALS = {
+    "not_offered": "no package offers it; {detail} comes nearest",
+    "not_nvidia": "it needs an NVIDIA card",
+    "older_card": "this card is too old for it",
+    "newer_card": "it has no kernels for a card as new as this one",
+    "other_card": "it has no kernels for this card",
+    "wrong_dtype": "it takes only {detail}",
+    "wrong_head_dim": "it takes only heads of {detail} channels",
+    "package_missing": "the package {detail} is not installed",
+    "package_too_old": "an older version than {detail} is installed",
+    "package_broken": "its package cannot be imported: {detail}",
+    "frozen": "this program is a bundle without what is compiled from",
+    "other_device": "there is no compiler for this device",
+    "no_triton": "triton is not installed",
+    "no_compiler": "there is no C++ compiler",
+    "no_headers": "the headers of Python are not installed",
+}
+
+
+def said_refusal(details: dict[str, str | int | float]) -> str:
+    """Why a setting is refused that this machine cannot have; nothing for one that none could."""
+    words = REFUSALS.get(str(details.get("reason")), "")
+    return " " + words.format(detail=details.get("detail", "")).capitalize() + "." if words else ""
 
 
 def said_products(chosen: ProductsChosen) -> str:
@@ -81,17 +104,6 @@ def printable(text: str) -> str:
     """File names, and names in files, may hold what a terminal would obey, or a pipe of this encoding cannot take."""
     seen = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
     return seen.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
-
-
-def said_interrupted(when: float, latents: Path, output: Path) -> str:
-    """An interrupted job that began at `when`, in seconds since 1970, in one line."""
-    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
-    return f"{began}     {latents} -> {output}"
-
-
-def said_taken(latents: Path) -> str:
-    """Another process has begun, or ended, to decode what this one found."""
-    return f"taken up elsewhere   {latents}"
 
 
 def said_bytes(count: int) -> str:

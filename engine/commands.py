@@ -129,26 +129,6 @@ Command = GenerateVideo | DecodeLatents | ContinueVideo
 
 
 @dataclass(frozen=True, slots=True)
-class PlanDecode:
-    """How would a clip of this size be decoded now? A question and no job: nothing is loaded, nothing is written."""
-
-    model: Path
-    width: int
-    height: int
-    frames: int
-    decode: DecodeSettings = field(default_factory=DecodeSettings)
-    parts: ModelParts = field(default_factory=ModelParts)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeOutlook:
-    """The answer to `PlanDecode`. `ground_bytes`: what a decode would find held, and be measured on top of."""
-
-    planned: DecodePlanned
-    ground_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class BackendState:
     """Whether an attention back end can be used here: `reason` is a code of `engine.attention`, `detail` its data."""
 

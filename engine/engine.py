@@ -12,15 +12,12 @@ import torch
 from engine.attention.backends import backend_states
 from engine.cancel import CancelFlag, Cancelled
 from engine.canvas import Canvas
-from engine.clip import Clip, open_model, plan_on
 from engine.commands import (
     Command,
     ContinueVideo,
     DecodeLatents,
-    DecodeOutlook,
     GenerateVideo,
     JobOutlook,
-    PlanDecode,
     PlanJob,
 )
 from engine.decode.figures import describe
@@ -66,18 +63,6 @@ class Engine:
         with contextlib.suppress(Exception):
             release_memory(self._device.torch_device)
         emit(end)
-
-    def plan(self, request: PlanDecode) -> DecodeOutlook:
-        """How the clip of `request` would be decoded with the memory that is free now, and on top of what.
-
-        A size that was not planned before takes some tenths of a second, another budget for it a few milliseconds.
-        Raises what `open_model`, `Clip.of_pixels` and `plan_on` raise.
-        """
-        model, device = open_model(request.model, request.parts), self._device
-        clip = Clip.of_pixels(model.vae, model.size_multiple, (request.width, request.height), request.frames)
-        plan = plan_on(device, clip, request.decode, self._jobs_folder)
-        ground = held_bytes(device.torch_device) + libraries_bytes(Stage.DECODE, device.torch_device)
-        return DecodeOutlook(describe(plan, clip.latent_size[2], clip.vae, device.vae_dtype), ground)
 
     def plan_job(self, request: PlanJob) -> JobOutlook:
         """What the job of `request` would take with the memory that is free now; headers are read, nothing is loaded.

@@ -13,7 +13,6 @@ from engine.errors import ErrorCode
 class Stage(StrEnum):
     """The stages of a job, in the order they run."""
 
-    LOAD = "load"
     TEXT = "text"
     IMAGE = "image"
     SAMPLE = "sample"

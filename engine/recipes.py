@@ -5,6 +5,7 @@ disk before the next stage begins.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -27,7 +28,7 @@ from engine.job import Job
 from engine.models.video_vae import VideoVaeConfig
 from engine.models.video_vae22 import VideoVae22Config
 from engine.output.finished_video import check_output
-from engine.output.interrupted import settle
+from engine.output.interrupted import drop_old_states, settle
 from engine.output.job_folder import HALF_DONE_FILES, LOCK_FILE, JobFolder, command_beside, command_in
 from engine.output.job_lock import JobLock
 from engine.output.metadata import JobRecord
@@ -177,6 +178,7 @@ def frames_of(
         frames, rows, columns = clip.latent_size
         scale = preview_scale(painter)
         job.canvas.open(store.pixels, frames, scale * rows, scale * columns)
+        drop_old_states(job.jobs_folder, time.time())
         remove_left_over(job.jobs_folder, folder.path)  # now that the canvas has let go of the last job's frames
         yield store
     finally:

@@ -108,7 +108,8 @@ def experts_of(job: Job, prepared: Prepared) -> Experts:
 
     is_compiled = prepared.command.sampling.compile_blocks
     in_pieces = compiled_pieces(job.device.torch_device) if is_compiled else BlockInPieces
-    return Experts(load, prepared.attend, prepared.plan.sampling, prepared.switch, in_pieces)
+    second = prepared.model.files.low_noise or ()
+    return Experts(load, prepared.attend, prepared.plan.sampling, prepared.switch, in_pieces, second)
 
 
 def load_transformer(

@@ -13,7 +13,7 @@ from engine.memory.hold import held_to
 
 # What a CPU's libraries take beside tensors, 400 to 710 MiB in six cuts of the embedded model: the library compiles
 # kernels and lays out its operands anew for every shape, and freed memory is not handed back at once.
-CPU_LIBRARIES_BYTES = {Stage.DECODE: 768 << 20}
+CPU_LIBRARIES_BYTES = {Stage.DECODE: 768 << 20, Stage.IMAGE: 768 << 20}
 CPU_LIBRARIES_BYTES_ELSEWHERE = 32 << 20
 
 

@@ -38,7 +38,6 @@ TORCH_FREE_ENGINE = {
     "engine.pictures.read",
     "engine.pictures.road",
     "engine.presets",
-    "engine.roads",
     "engine.sampling.validation",
 }
 WORKER_ONLY = {"engine.engine", "engine.memory.allocator"}

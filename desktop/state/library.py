@@ -20,7 +20,7 @@ from desktop.state.model_use import ModelUse
 from engine.commands import EMBEDDED_MODEL
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.presets import ModelDefaults, defaults_of, defaults_of_network
-from engine.weights.complete import missing_files
+from engine.weights.complete import CONFIG, missing_files
 from engine.weights.families import Role
 from engine.weights.provenance import expert_in
 
@@ -173,7 +173,7 @@ class Library(QObject):
         model = self.chosen
         if model is None:
             return None
-        return defaults_of_network(model.model)
+        return defaults_of_network(model.model, model.path.with_name(CONFIG) if model.has_config else None)
 
     def change(self, choice: ModelUse) -> None:
         """Take another choice; silent when nothing differs."""

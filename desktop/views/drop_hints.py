@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import QWidget
 
 from desktop.failure_words import drop_hint_text
@@ -46,3 +48,9 @@ class DropHints:
             )
         refusal = None if all(map(is_model_place, files)) else refusal_of(files)
         return drop_hint_text(files[0], refusal), refusal is None
+
+
+def accept_copy(event: QDropEvent) -> None:
+    """A drop that counts as a move would let some file browsers remove the file."""
+    event.setDropAction(Qt.DropAction.CopyAction)
+    event.accept()

@@ -25,7 +25,7 @@ from desktop.state.prompt import PromptState
 from desktop.state.thumbnails import Thumbnails
 from desktop.state.videos import VideoRow
 from desktop.theme import Theme
-from desktop.views.drop_hints import DropHints
+from desktop.views.drop_hints import DropHints, accept_copy
 from desktop.views.error_bar import ErrorBar
 from desktop.views.gauge import Gauge
 from desktop.views.interrupted_bar import InterruptedBar
@@ -219,14 +219,14 @@ class MainWindow(QMainWindow):
             event.ignore()
             return
         self.drop_hints.show_for(files)
-        _accept_copy(event)
+        accept_copy(event)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         self.drop_hints.hide()
 
     def dropEvent(self, event: QDropEvent) -> None:
         self.drop_hints.hide()
-        _accept_copy(event)
+        accept_copy(event)
         self.files_dropped.emit(local_files(event.mimeData()))
 
     def closeEvent(self, event: QCloseEvent) -> None:
@@ -246,9 +246,3 @@ class MainWindow(QMainWindow):
         super().resizeEvent(event)
         self.gauge.show_history(event.size().width() >= ROOM_FOR_HISTORY)
         self._make_room()
-
-
-def _accept_copy(event: QDropEvent) -> None:
-    """A drop that counts as a move would let some file browsers remove the file."""
-    event.setDropAction(Qt.DropAction.CopyAction)
-    event.accept()

@@ -20,6 +20,7 @@ from desktop.icons import icon
 from desktop.start_words import slot_name
 from desktop.state.latents_files import local_files
 from desktop.theme import Colours
+from desktop.views.drop_hints import accept_copy
 from desktop.views.elided_label import ElidedLabel
 from desktop.views.wrapped_label import WrappedLabel
 
@@ -93,16 +94,14 @@ class MediaSlot(QWidget):
             event.ignore()
             return
         self.picture.set_welcoming(True)
-        event.setDropAction(Qt.DropAction.CopyAction)
-        event.accept()
+        accept_copy(event)
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         self.picture.set_welcoming(False)
 
     def dropEvent(self, event: QDropEvent) -> None:
         self.picture.set_welcoming(False)
-        event.setDropAction(Qt.DropAction.CopyAction)
-        event.accept()
+        accept_copy(event)
         self.file_dropped.emit(self._slot, local_files(event.mimeData())[0])
 
 

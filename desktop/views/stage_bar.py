@@ -9,7 +9,7 @@ from desktop.theme import Colours
 from engine.events import Stage
 
 # Widths, not durations: enough to read a stage's progress, with room for the two that take long.
-WIDTHS = {Stage.LOAD: 1.0, Stage.TEXT: 1.0, Stage.IMAGE: 1.0, Stage.SAMPLE: 6.0, Stage.DECODE: 3.0, Stage.ENCODE: 1.0}
+WIDTHS = {Stage.TEXT: 1.0, Stage.IMAGE: 1.0, Stage.SAMPLE: 6.0, Stage.DECODE: 3.0, Stage.ENCODE: 1.0}
 GAP = 4.0
 HEIGHT = 6
 

@@ -1,7 +1,8 @@
 """The transformer that a step needs, on the device: its model's only one, or one of two at a time. Engine thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.attention.attend import Attend
 from engine.denoise.block_pieces import BlockInPieces
@@ -10,6 +11,7 @@ from engine.denoise.streaming import Denoiser
 from engine.models.transformer import WanTransformer
 from engine.weights.load_swapped import Swapped
 from engine.weights.provenance import Expert
+from engine.weights.read_ahead import ReadAhead
 
 Load = Callable[[Expert | None, int], Swapped[WanTransformer]]
 """A transformer with so many resident blocks; None is the only one of its model."""
@@ -36,13 +38,16 @@ class Experts:
         plan: SamplingPlan,
         switch: Switch | None,
         in_pieces: type[BlockInPieces] = BlockInPieces,
+        files_of_second: Iterable[Path] = (),
     ) -> None:
+        """`files_of_second` are read ahead while the first transformer takes its last step."""
         self._load = load
         self._attend = attend
         self._in_pieces = in_pieces
         self._switch = switch
         self._expert: Expert | None = None
         self._loaded: Swapped[WanTransformer] | None = None
+        self._ahead = ReadAhead(files_of_second)
         self.plan = plan
 
     def at(self, step: int) -> Denoiser:
@@ -51,6 +56,8 @@ class Experts:
         if self._loaded is None or expert is not self._expert:
             self.close()
             self._loaded, self._expert = self._load(expert, self.plan.resident_blocks), expert
+        if self.is_first_of(step + 1):
+            self._ahead.start()
         network, swap = self._loaded.network, self._loaded.swap
         return Denoiser(network, swap.walk, self.plan.chunk_tokens, self._attend, self._in_pieces)
 
@@ -70,6 +77,7 @@ class Experts:
 
     def close(self) -> None:
         """Let go of the transformer that is loaded."""
+        self._ahead.stop()
         if self._loaded is not None:
             self._loaded.swap.close()
         self._loaded = None

@@ -121,7 +121,7 @@ def modulation_of(network: WanTransformer, time: Tensor) -> Tensor:
 
     One of the six vectors after the other: a weight that is stored narrow is never widened whole.
     """
-    activation, projection = network.time_projection
+    activation, projection = network.time_projection[0], cast(nn.Linear, network.time_projection[1])
     y, dim = activation(time).to(projection.weight.device), network.config.dim
     out = time.new_empty(*time.shape[:2], 6, dim)
     for i, rows in enumerate(pieces_of(6 * dim, dim)):

@@ -4,14 +4,12 @@ import contextlib
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 PIECE_BYTES = 16 << 20
 
 
 class ReadAhead:
-    """`with ReadAhead(files):` reads them one after the other meanwhile, and stops when the block is left.
+    """Reads `files` one after the other between `start` and `stop`, once.
 
     Nothing depends on it: a file that cannot be read is left to whoever needs it, and tells them why.
     """
@@ -20,20 +18,22 @@ class ReadAhead:
         self._files = tuple(files)
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._read, name="read-ahead", daemon=True)
+        self.bytes_read = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def start(self) -> None:
+        """Begin, unless it has begun before or was stopped."""
+        if self._thread.ident is None and not self._is_stopping.is_set():
+            self._thread.start()
 
     def _read(self) -> None:
         piece = bytearray(PIECE_BYTES)
         for file in self._files:
             with contextlib.suppress(OSError), file.open("rb", buffering=0) as stream:
-                while not self._is_stopping.is_set() and stream.readinto(piece):
-                    pass
+                while not self._is_stopping.is_set() and (count := stream.readinto(piece)):
+                    self.bytes_read += count
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def stop(self) -> None:
+        """Stop reading; what was read stays in the system's memory as long as there is room."""
         self._is_stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()

@@ -136,7 +136,7 @@ class ScriptedEngine:
             command.width // 8,
         )
         clip = ball_clip(command.width, command.height, command.frames)
-        for stage in (Stage.LOAD, Stage.TEXT):
+        for stage in (Stage.TEXT,):
             self._quick_stage(stage, emit, cancel)
         self._sample(command, clip, emit, canvas, cancel)
         latents.append(self.folder / "latents.safetensors")

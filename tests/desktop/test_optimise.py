@@ -227,7 +227,7 @@ def test_figures_of_sampling_are_told() -> None:
         "4,096 of 8,192 tokens go through a layer together. About 4.2 s a step."
     )
     whole = replace(figures, resident_blocks=40, chunk_tokens=8192, seconds=None)
-    assert sampling_text(whole) == "All 40 blocks of the model stay on the card."
+    assert sampling_text(whole) == "None of the 40 blocks of the model is swapped."
     assert [residents_text(*of) for of in ((None, 40), (40, 40), (0, 40), (3, None))] == [
         "automatic", "all 40", "0 of 40", "3",
     ]  # fmt: skip

@@ -37,7 +37,7 @@ STAGES = (
     StageOutlook(Stage.SAMPLE, 9 * 2**30, 3 * 2**30, 8 * 2**30),
 )
 EVENTS: tuple[Event, ...] = (
-    JobStarted(Path("/l"), 256, 256, 33, 16, (Stage.LOAD, Stage.SAMPLE)),
+    JobStarted(Path("/l"), 256, 256, 33, 16, (Stage.TEXT, Stage.SAMPLE)),
     LoraMatched(Path("/style.safetensors"), 300, ("patch_embedding.diff",), ("mystery",)),
     JobPlanned(STAGES, SAMPLING, 8 * 2**30),
     SamplingKept(12),

@@ -21,7 +21,11 @@ from engine.models.video_vae22 import VideoVae22, VideoVae22Config
 from engine.weights.expected import ImageEncoderSizes, image_encoder_shapes
 from tests.engine.tiny_model import TRANSFORMER, build_tiny_model
 
-TRANSFORMER_FILE, VAE_FILE, CLIP_FILE = "diffusion_pytorch_model.safetensors", "Wan2.1_VAE.safetensors", "clip.safetensors"
+TRANSFORMER_FILE, VAE_FILE, CLIP_FILE = (
+    "diffusion_pytorch_model.safetensors",
+    "Wan2.1_VAE.safetensors",
+    "clip.safetensors",
+)
 NETWORKS = ("models_t5_umt5.safetensors", VAE_FILE, "spiece.model", "Wan2.1_VAE.json", "latent_rgb.json")
 CLIP = ImageEncoderConfig(image_size=28, patch_size=14, dim=80, mlp_dim=96, num_heads=1, num_layers=2)
 MASK_CHANNELS = 4  # a frame each of a latent frame
@@ -116,5 +120,8 @@ def build_ti2v_22(folder: Path) -> Path:
     for name in (VAE_FILE, "Wan2.1_VAE.json", "latent_rgb.json"):
         (folder / name).unlink()
     torch.manual_seed(3)
-    save_file({name: value.contiguous() for name, value in VideoVae22(VAE_22).state_dict().items()}, folder / "Wan2.2_VAE.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in VideoVae22(VAE_22).state_dict().items()},
+        folder / "Wan2.2_VAE.safetensors",
+    )
     return folder

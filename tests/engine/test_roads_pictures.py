@@ -22,7 +22,16 @@ from engine.sampling.conditioning import Conditioning
 from engine.sampling.schedule import dpmpp_schedule, euler_schedule, started_at, unipc_schedule
 from engine.sampling.solvers import dpmpp_step, euler_step, unipc_step
 from tests.engine.job_run import Run, assert_failed
-from tests.engine.plain_road import PlainRoad, channels_of, clip_rows, guidances, off, text_rows, whole_transformer, whole_vae
+from tests.engine.plain_road import (
+    PlainRoad,
+    channels_of,
+    clip_rows,
+    guidances,
+    off,
+    text_rows,
+    whole_transformer,
+    whole_vae,
+)
 from tests.engine.road_models import (
     CLIP,
     TRANSFORMER_FILE,
@@ -33,7 +42,16 @@ from tests.engine.road_models import (
     with_pictures,
     write_clip,
 )
-from tests.engine.road_run import as_rgb, embedded_command, embedded_vae, finished, job_folder_of, latents_in, save_scene, shown
+from tests.engine.road_run import (
+    as_rgb,
+    embedded_command,
+    embedded_vae,
+    finished,
+    job_folder_of,
+    latents_in,
+    save_scene,
+    shown,
+)
 from tests.engine.tiny_model import TRANSFORMER
 from tests.engine.video_reading import read_frames
 
@@ -60,7 +78,10 @@ def conditionings(monkeypatch: pytest.MonkeyPatch) -> list[Conditioning]:
 def plain(command: GenerateVideo, **given: Any) -> PlainRoad:  # noqa: ANN401
     config = given.pop("config", embedded_config())
     network = whole_transformer(command.model / TRANSFORMER_FILE, config)
-    texts = (text_rows(command.model, config, command.prompt), text_rows(command.model, config, command.negative_prompt))
+    texts = (
+        text_rows(command.model, config, command.prompt),
+        text_rows(command.model, config, command.negative_prompt),
+    )
     schedule = unipc_schedule(command.steps, command.shift)
     return PlainRoad([(1000, network)], texts, schedule, unipc_step, guidances(command), **given)
 
@@ -160,7 +181,9 @@ def test_little_noise_changes_a_clip_little(
     asked = dataclasses.replace(command, prompt="a green star falling on a black background", steps=50, shift=1.0)
     far = []
     for strength in (0.02, 0.4, 0.95):
-        made = dataclasses.replace(asked, given=Given(restyle=clip, strength=strength), steps=50 if strength < 0.5 else 8)
+        made = dataclasses.replace(
+            asked, given=Given(restyle=clip, strength=strength), steps=50 if strength < 0.5 else 8
+        )
         start_off = latents_in(finished(made, tmp_path)) - there(conditionings[-1].start)
         far.append(float(start_off.std() / there(conditionings[-1].start).std()))
     assert far == sorted(far)
@@ -184,8 +207,14 @@ def test_full_strength_is_text_alone_to_the_bit(
      (Solver.EULER, euler_schedule, euler_step)],
 )  # fmt: skip
 def test_half_strength_begins_in_the_middle(
-    command: GenerateVideo, clip: Path, tmp_path: Path, conditionings: list[Conditioning], solver: Solver, make: Any, step: Any
-) -> None:  # noqa: ANN401
+    command: GenerateVideo,
+    clip: Path,
+    tmp_path: Path,
+    conditionings: list[Conditioning],
+    solver: Solver,
+    make: Any,
+    step: Any,
+) -> None:
     made = dataclasses.replace(command, solver=solver, steps=8, given=Given(restyle=clip, strength=0.8))
     run = finished(made, tmp_path)
     frames = torch.stack([levels(frame) for frame in read_frames(clip, 96, 64)], 1)[None]
@@ -301,4 +330,3 @@ def test_a_branch_that_sees_is_never_left_without_what_it_sees(command: Generate
     end = assert_failed(Run(made, tmp_path / "jobs")(), ErrorCode.MODEL_NOT_FOUND)
     assert "clip" in str(end.details["missing"])
     assert not (tmp_path / "jobs").exists()
-

@@ -75,9 +75,7 @@ def test_weights_made_smaller_are_the_same_where_they_wait(tmp_path: Path, plain
 
 
 @pytest.mark.parametrize("form", [WeightForm.STORED, WeightForm.FP8_SCALED])
-def test_a_lora_is_the_same_where_blocks_wait(
-    tmp_path: Path, plain: Tensor, lora: LoraUse, form: WeightForm
-) -> None:
+def test_a_lora_is_the_same_where_blocks_wait(tmp_path: Path, plain: Tensor, lora: LoraUse, form: WeightForm) -> None:
     whole = made(tmp_path, weights=form, loras=(lora,))
     assert off(whole, plain) > 0.01
     assert torch.equal(made(tmp_path, SamplingSettings(resident_blocks=1), weights=form, loras=(lora,)), whole)
