@@ -22,6 +22,7 @@ from engine.commands import (
 )
 from engine.decode.figures import describe
 from engine.denoise.compiled import compile_reason
+from engine.denoise.speed import speed_of
 from engine.device import is_out_of_memory, pick_device, release_memory, use_cpu_threads
 from engine.errors import EngineError, ErrorCode
 from engine.events import Event, JobCancelled, JobFailed, JobFinished, Stage
@@ -74,7 +75,7 @@ class Engine:
         plan = plan_of(device, self._jobs_folder, command, looked)
         head_dim = looked.model.transformer.head_dim
         return JobOutlook(
-            planned=plan.told(),
+            planned=plan.told(speed_of(device.torch_device, device.network_dtype)),
             decode=describe(plan.decode, looked.clip.latent_size[2], looked.clip.vae, device.vae_dtype),
             width=looked.clip.width,
             height=looked.clip.height,

@@ -14,6 +14,7 @@ from engine.commands import DecodeSettings
 from engine.decode.plan import DecodePlan
 from engine.decode.plan import plan as plan_decode
 from engine.denoise.plan import SamplingPlan, figures, plan_sampling
+from engine.denoise.speed import Speed, seconds_a_step
 from engine.errors import EngineError, ErrorCode
 from engine.events import JobPlanned, Stage, StageOutlook
 from engine.generation import Given, SamplingSettings
@@ -86,9 +87,10 @@ class JobPlan:
                 ErrorCode.NO_PLAN_FITS, budget_bytes=worst.budget_bytes or 0, smallest_bytes=worst.smallest_bytes
             )
 
-    def told(self) -> JobPlanned:
-        """What is told of the plan."""
-        return JobPlanned(self.stages, figures(self.sampling), self.budget_bytes)
+    def told(self, speed: Speed | None = None) -> JobPlanned:
+        """What is told of the plan, with the seconds of a step on a device of known speed."""
+        seconds = None if speed is None else seconds_a_step(self.sampling, speed)
+        return JobPlanned(self.stages, figures(self.sampling, seconds), self.budget_bytes)
 
 
 def plan_job(

@@ -20,6 +20,7 @@ from engine.decode.figures import describe
 from engine.decode.frames import FrameStore
 from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
+from engine.denoise.speed import speed_of
 from engine.device import release_memory
 from engine.errors import EngineError
 from engine.events import JobStarted, LatentsSaved, Stage
@@ -66,7 +67,7 @@ def make_video(job: Job, folder: JobFolder, prepared: Prepared) -> None:
     size = (command.width, command.height)
     with folder.recorded_end(command.output), frames_of(job, folder, clip, size, prepared.painter) as store:
         announce(job, folder, clip, size, command.fps, plan.decode, stages_of(prepared))
-        job.emit(plan.told())
+        job.emit(plan.told(speed_of(job.device.torch_device, job.device.network_dtype)))
         for matched in prepared.loras:
             job.emit(matched)
         latents = keep_latents(job, folder, sampled(job, folder, prepared))
