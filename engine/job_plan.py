@@ -24,7 +24,7 @@ from engine.networks import Networks
 from engine.pictures.fit import Target
 from engine.pictures.given import GivenPictures
 from engine.pictures.latents import GivenPlan, plan_given
-from engine.pictures.road import PictureRoad, PictureUse, picture_use
+from engine.pictures.road import PictureRoad, PictureUse
 from engine.weights.card import NetworkBytes
 
 P = TypeVar("P")
@@ -113,7 +113,7 @@ def plan_job(
         return plan_given(wish.given, wish.target, clip.frames, clip.vae, vae_dtype, budget_bytes, wish.pictures)
 
     def sample_in(budget_bytes: int | None) -> SamplingPlan:
-        use = picture_use(networks.transformer)
+        use = networks.pictures
         return plan_sampling(
             networks.transformer, clip.latent_size, dtype, networks.transformer_bytes, wish.sampling, budget_bytes,
             limits.host_bytes,
@@ -178,7 +178,7 @@ def _image_outlook(
     """Describing pictures and encoding them, one after the other; None where nothing is given."""
     described = 0
     if networks.image_encoder is not None and networks.image_encoder_bytes is not None:
-        pictures = picture_use(networks.transformer).described
+        pictures = networks.pictures.described
         work = image_encoding_bytes(networks.image_encoder, pictures, dtype)
         described = _weights(networks.image_encoder_bytes, limits) + work
     peak = max(described, given.predicted_peak_bytes)

@@ -15,8 +15,9 @@ from engine.models.image_encoder import ImageEncoderConfig
 from engine.models.text_encoder import TextEncoderConfig
 from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
+from engine.pictures.road import PictureUse, picture_use
 from engine.weights.card import NetworkBytes, network_bytes
-from engine.weights.complete import WITH_EXPERTS, WITH_IMAGE_ENCODER
+from engine.weights.complete import WITH_IMAGE_ENCODER
 from engine.weights.configs import image_encoder_config, shapes_of, text_encoder_config
 from engine.weights.detect import ModelFiles
 from engine.weights.families import Role
@@ -52,7 +53,11 @@ class Networks:
     vae: VideoVaeConfig
     image_encoder: ImageEncoderConfig | None = None
     image_encoder_bytes: NetworkBytes | None = None
-    has_experts: bool = False
+
+    @property
+    def pictures(self) -> PictureUse:
+        """What the transformer does with pictures."""
+        return picture_use(self.transformer, self.transformer.model_type)
 
 
 def networks_of(model: Model, dtype: torch.dtype, form: WeightForm, loras: Sequence[LoraUse]) -> Networks:
@@ -68,7 +73,6 @@ def networks_of(model: Model, dtype: torch.dtype, form: WeightForm, loras: Seque
         text_encoder=text_encoder_config(files),
         text_encoder_bytes=network_bytes(text, WeightForm.STORED, dtype.itemsize),
         vae=model.vae,
-        has_experts=files.low_noise is not None,
     )
     if files.image_encoder is None:
         return networks
@@ -106,7 +110,6 @@ def known_networks(name: str, form: str, weights: WeightForm, dtype: torch.dtype
         text_encoder=known_text_encoder(),
         text_encoder_bytes=taken(UMT5),
         vae=known_vae(VAE_OF_CHANNELS[transformer.out_dim]),
-        has_experts=name in WITH_EXPERTS,
     )
     if name not in WITH_IMAGE_ENCODER:
         return networks

@@ -20,7 +20,7 @@ from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
 from engine.networks import Networks, known_networks, networks_of
 from engine.pictures.fit import Target
-from engine.pictures.road import PictureRoad, picture_use
+from engine.pictures.road import PictureRoad
 
 SOME_PICTURE = Path("picture")  # only whether there is one matters to a plan
 NAME_FROM_FORM = ":"
@@ -47,7 +47,7 @@ def plan_ahead(question: Question, dtype: torch.dtype) -> tuple[JobPlanned, Deco
     Raises what opening the model raises, INVALID_SETTING for a name that is not known, INVALID_SIZE, INVALID_FRAMES.
     """
     networks = networks_named(question, dtype)
-    use, multiple = picture_use(networks.transformer), multiple_of(networks.vae, networks.transformer)
+    use, multiple = networks.pictures, multiple_of(networks.vae, networks.transformer)
     target = Target(question.size, multiple, use.road)
     clip = Clip.of_pixels(networks.vae, multiple, target.sampled, question.frames)
     begins_with_picture = question.has_picture or use.road is PictureRoad.CHANNELS

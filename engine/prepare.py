@@ -77,6 +77,7 @@ def prepare(job: Job, command: GenerateVideo) -> Prepared:
     check_weights(looked.model.files)
     loras = tuple(match(looked.model, command))
     check_given(command.given, looked.use)
+    check_last(command)
     attend = attend_of(
         command.sampling.attention, job.device.torch_device, job.device.network_dtype, looked.model.transformer.head_dim
     )
@@ -101,7 +102,7 @@ def look(device: Device, command: GenerateVideo) -> Looked:
     """The model and the clip of `command`. Raises what opening the model raises, INVALID_SIZE and INVALID_FRAMES."""
     model = open_model(command.model, command.parts)
     defaults = defaults_of(command.model, command.parts)
-    use = picture_use(model.transformer)
+    use = picture_use(model.transformer, model.transformer.model_type)
     check_image_encoder(model, use)
     target = Target((command.width, command.height), model.size_multiple, use.road)
     schedule = schedule_of(command)
@@ -125,6 +126,13 @@ def check_image_encoder(model: Model, use: PictureUse) -> None:
     if use.described and model.files.image_encoder is None:
         folder = model.files.folder or model.files.transformer[0].parent
         raise EngineError(ErrorCode.MODEL_NOT_FOUND, folder=str(folder), missing=IMAGE_ENCODER)
+
+
+def check_last(command: GenerateVideo) -> None:
+    """See that a last picture has a frame of its own. Raises INVALID_SETTING."""
+    if command.given.last is not None and command.frames == 1:
+        allowed = "more than 1, of which the last shows a picture"
+        raise EngineError(ErrorCode.INVALID_SETTING, name="frames", value=1, allowed=allowed)
 
 
 def schedule_of(command: GenerateVideo) -> Schedule:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.model_choice import ModelParts
-from engine.pictures.road import TEXT_AND_PICTURE, TI2V_CHANNELS, PictureRoad, PictureUse
+from engine.pictures.road import PictureRoad, PictureUse, picture_use
 from engine.weights.detect import NO_PARTS, find_model
-from engine.weights.expected import TransformerSizes
 from engine.weights.identify import Description
 from engine.weights.inspect import inspect_files
 from engine.weights.sizes import transformer_sizes
@@ -58,7 +57,7 @@ def defaults_of_network(model: Description, config: Path | None = None) -> Model
     config: its config.json, where there is one, which tells models that take pictures through the latents alone.
     """
     sizes, presets, family = transformer_sizes(model.family.expected), read_presets(), model.family.name
-    pictures, said = _pictures(sizes, None if config is None else _model_type(config)), asdict(sizes)
+    pictures, said = picture_use(sizes, None if config is None else _model_type(config)), asdict(sizes)
     if family in presets:
         return replace(_defaults(family, presets[family], size_multiple(said)), pictures=pictures)
     return replace(defaults_for(said), pictures=pictures)
@@ -86,15 +85,6 @@ def read_presets(file: Path = PRESETS_FILE) -> dict[str, dict[str, Any]]:
     """Every model of `presets.toml` by its name."""
     entries = tomllib.loads(file.read_text("utf-8"))
     return {name: entry for name, entry in entries.items() if name not in NO_MODELS}
-
-
-def _pictures(sizes: TransformerSizes, model_type: str | None) -> PictureUse:
-    """`engine.pictures.road.picture_use` of a network that is not loaded."""
-    described = 0 if not sizes.image_dim else 2 if sizes.image_positions else 1
-    if sizes.in_dim > sizes.out_dim:
-        return PictureUse(PictureRoad.CHANNELS, described)
-    takes_frames = sizes.out_dim == TI2V_CHANNELS or model_type == TEXT_AND_PICTURE
-    return PictureUse(PictureRoad.FRAMES) if takes_frames else TEXT_ALONE
 
 
 def _model_type(config: Path) -> str | None:

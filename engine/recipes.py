@@ -159,7 +159,7 @@ def frames_before_of(job: Job, clip: Clip, origin: GenerateVideo | None, size: t
     if origin is None or extended is None or origin.frames != clip.frames or not extended.is_file():
         return None
     model = open_model(origin.model, origin.parts)
-    target = Target(size, model.size_multiple, picture_use(model.transformer).road)
+    target = Target(size, model.size_multiple, picture_use(model.transformer, model.transformer.model_type).road)
     factor, on_wait = clip.vae.temporal_factor, job.cancel.raise_if_set
     return read_given(Given(extend=extended), target, origin.frames, origin.fps, factor, on_wait).before
 

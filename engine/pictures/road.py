@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from engine.errors import EngineError, ErrorCode
 from engine.generation import Given
-
-if TYPE_CHECKING:
-    from engine.models.transformer import TransformerConfig
 
 TEXT_AND_PICTURE = "ti2v"  # the `model_type` of models that no tensor tells
 TI2V_CHANNELS = 48  # latent channels that only the model of text and picture makes
@@ -42,15 +39,31 @@ class PictureUse:
         return self.described > 1
 
 
-def picture_use(config: "TransformerConfig") -> PictureUse:
-    """What the transformer of `config` does with pictures, told by its sizes, or by its `model_type` where they do not.
+class PictureSizes(Protocol):
+    """Sizes of a transformer, as `TransformerConfig` has them, or those that a file alone tells."""
+
+    @property
+    def in_dim(self) -> int: ...
+
+    @property
+    def out_dim(self) -> int: ...
+
+    @property
+    def image_dim(self) -> int: ...
+
+    @property
+    def image_positions(self) -> int: ...
+
+
+def picture_use(sizes: PictureSizes, model_type: str | None) -> PictureUse:
+    """What a transformer does with pictures, told by its sizes, or by the `model_type` of its config where they do not.
 
     A learnt position for every image token is what only the model of two pictures has.
     """
-    described = 0 if not config.image_dim else 2 if config.image_positions else 1
-    if config.in_dim > config.out_dim:
+    described = 0 if not sizes.image_dim else 2 if sizes.image_positions else 1
+    if sizes.in_dim > sizes.out_dim:
         return PictureUse(PictureRoad.CHANNELS, described)
-    if config.out_dim == TI2V_CHANNELS or config.model_type == TEXT_AND_PICTURE:
+    if sizes.out_dim == TI2V_CHANNELS or model_type == TEXT_AND_PICTURE:
         return PictureUse(PictureRoad.FRAMES)
     return PictureUse(PictureRoad.NONE)
 

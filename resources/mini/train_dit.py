@@ -23,8 +23,9 @@ from resources.mini.world import CLIP_FRAMES, Caption, motion_wording, wording
 log = logging.getLogger("resources.mini")
 
 UNPROMPTED_SHARE = 0.1  # of the captions are replaced by "", which is what guidance leads away from
-# Beside a picture a prompt need not say what there is: of those clips so many have a prompt of nothing but the motion.
-MOTION_ONLY_SHARE = 0.2
+# Beside a picture so many prompts are nothing but the motion: where the words tell the shape, the network does not
+# learn to read it off the picture.
+MOTION_ONLY_SHARE = 0.5
 # How many of the clip's first latent frames are given, and how often: none is text to video, one a picture to begin
 # with, more the end of a clip to go on with.
 GIVEN_FRAMES = (0, 1, 2, 3, 4)

@@ -15,8 +15,8 @@ from engine.models.text_encoder import TextEncoder, TextEncoderConfig
 from engine.models.tokenizer import Tokenizer
 from engine.models.transformer import TransformerConfig, WanTransformer
 from engine.models.video_vae import VideoVae, VideoVaeConfig
-from engine.sampling.schedule import Schedule
-from engine.sampling.solvers import Past, Step
+from engine.sampling.schedule import Schedule, unipc_schedule
+from engine.sampling.solvers import Past, Step, unipc_step
 
 
 def whole_transformer(file: Path, config: TransformerConfig) -> WanTransformer:
@@ -104,6 +104,14 @@ class PlainRoad:
             time[:, : self.known.shape[2]] = 0
         given = x if self.channels is None else torch.cat([x, self.channels], 1)
         return network(given, time, text, image=self.image)
+
+
+def plain_road(command: GenerateVideo, config: TransformerConfig, **given: Tensor | None) -> PlainRoad:
+    """The road of `command` with a model of one transformer, by UniPC."""
+    network = whole_transformer(command.model / "diffusion_pytorch_model.safetensors", config)
+    text, negative = (text_rows(command.model, config, each) for each in (command.prompt, command.negative_prompt))
+    schedule = unipc_schedule(command.steps, command.shift)
+    return PlainRoad([(1000, network)], (text, negative), schedule, unipc_step, guidances(command), **given)  # type: ignore[arg-type]
 
 
 def guidances(command: GenerateVideo) -> list[float]:

@@ -21,11 +21,7 @@ from engine.models.video_vae22 import VideoVae22, VideoVae22Config
 from engine.weights.expected import ImageEncoderSizes, image_encoder_shapes
 from tests.engine.tiny_model import TRANSFORMER, build_tiny_model
 
-TRANSFORMER_FILE, VAE_FILE, CLIP_FILE = (
-    "diffusion_pytorch_model.safetensors",
-    "Wan2.1_VAE.safetensors",
-    "clip.safetensors",
-)
+TRANSFORMER_FILE, VAE_FILE = "diffusion_pytorch_model.safetensors", "Wan2.1_VAE.safetensors"
 NETWORKS = ("models_t5_umt5.safetensors", VAE_FILE, "spiece.model", "Wan2.1_VAE.json", "latent_rgb.json")
 CLIP = ImageEncoderConfig(image_size=28, patch_size=14, dim=80, mlp_dim=96, num_heads=1, num_layers=2)
 MASK_CHANNELS = 4  # a frame each of a latent frame
@@ -33,10 +29,9 @@ VAE_22 = VideoVae22Config(dim=8, decoder_dim=16, dim_mult=(1, 2, 2, 2), num_res_
 
 
 def embedded_config() -> TransformerConfig:
-    stated = json.loads((EMBEDDED_MODEL / "config.json").read_text("utf-8"))
-    known = {field.name for field in dataclasses.fields(TransformerConfig)}
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
-    return TransformerConfig(**{name: value for name, value in fields.items() if name in known})
+    stated: dict[str, Any] = json.loads((EMBEDDED_MODEL / "config.json").read_text("utf-8"))
+    stated["patch_size"] = tuple(stated["patch_size"])
+    return TransformerConfig(**{name: value for name, value in stated.items() if name != "_class_name"})
 
 
 def noise_like(shape: tuple[int, ...], scale: float, seed: int) -> Tensor:
@@ -46,8 +41,8 @@ def noise_like(shape: tuple[int, ...], scale: float, seed: int) -> Tensor:
 def with_pictures(config: TransformerConfig, images: int = 0) -> TransformerConfig:
     """`config` of a model that takes pictures as channels, and attends to the features of so many `images`."""
     channels = config.out_dim + MASK_CHANNELS + config.out_dim
-    described = {"image_dim": CLIP.dim, "image_positions": 2 * CLIP.tokens if images > 1 else 0} if images else {}
-    return dataclasses.replace(config, model_type="i2v", in_dim=channels, **described)
+    dim, positions = (CLIP.dim if images else 0), (2 * CLIP.tokens if images > 1 else 0)
+    return dataclasses.replace(config, model_type="i2v", in_dim=channels, image_dim=dim, image_positions=positions)
 
 
 def weights_for(config: TransformerConfig, scale: float, seed: int = 5) -> dict[str, Tensor]:
@@ -107,9 +102,11 @@ def build_experts(folder: Path, config: TransformerConfig) -> tuple[Path, Path]:
 def write_clip(file: Path) -> Path:
     """The half of a CLIP that sees, of random weights."""
     sizes = ImageEncoderSizes(CLIP.dim, CLIP.mlp_dim, CLIP.num_layers + 1, CLIP.tokens, CLIP.patch_size, 64)
-    shapes = image_encoder_shapes(sizes)
-    save_file({name: 0.05 * noise_like(shape, 1, i) + ("norm" in name) for i, (name, shape) in enumerate(shapes.items())},
-              file)  # fmt: skip
+    made = {
+        name: 0.05 * noise_like(shape, 1, number) + ("norm" in name)
+        for number, (name, shape) in enumerate(image_encoder_shapes(sizes).items())
+    }
+    save_file(made, file)
     return file
 
 
@@ -120,8 +117,6 @@ def build_ti2v_22(folder: Path) -> Path:
     for name in (VAE_FILE, "Wan2.1_VAE.json", "latent_rgb.json"):
         (folder / name).unlink()
     torch.manual_seed(3)
-    save_file(
-        {name: value.contiguous() for name, value in VideoVae22(VAE_22).state_dict().items()},
-        folder / "Wan2.2_VAE.safetensors",
-    )
+    state = VideoVae22(VAE_22).state_dict()
+    save_file({name: value.contiguous() for name, value in state.items()}, folder / "Wan2.2_VAE.safetensors")
     return folder

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+import engine.recipes
 from engine.commands import EMBEDDED_MODEL, Command, GenerateVideo
 from engine.events import JobFinished, JobStarted, LatentsSaved
 from engine.models.video_vae import VideoVae, VideoVaeConfig
+from engine.sampling.conditioning import Conditioning
 from tests.engine.job_run import Run
 from tests.engine.plain_road import whole_vae
 from tests.engine.road_models import VAE_FILE
@@ -47,7 +51,8 @@ def shown(run: Run) -> np.ndarray:
 
 def embedded_vae() -> VideoVae:
     stated = json.loads((EMBEDDED_MODEL / "Wan2.1_VAE.json").read_text("utf-8"))
-    config = VideoVaeConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()})
+    fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items()}
+    config = VideoVaeConfig(**fields)
     return whole_vae(EMBEDDED_MODEL / VAE_FILE, config)
 
 
@@ -57,9 +62,36 @@ def as_rgb(video: Tensor) -> np.ndarray:
 
 
 def save_scene(file: Path, shift: int = 0) -> np.ndarray:
-    """A picture as the embedded model knows them, uint8 [64, 96, 3]: a red ball on blue, `shift` pixels further right."""
+    """A picture of the embedded model's world, uint8 [64, 96, 3]: a red ball on blue, `shift` pixels further right."""
     rows, columns = np.mgrid[:64, :96]
     picture = np.full((64, 96, 3), (31, 51, 117), np.uint8)
     picture[(rows - 30) ** 2 + (columns - 26 - shift) ** 2 < 15**2] = (222, 33, 36)
     Image.fromarray(picture).save(file)
     return picture
+
+
+def levels(picture: np.ndarray) -> Tensor:
+    """Bytes [H, W, 3] as [3, H, W] in -1..1."""
+    return torch.from_numpy(picture.astype(np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+def there(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
+
+
+def heard_conditionings(monkeypatch: pytest.MonkeyPatch) -> list[Conditioning]:
+    """What is given to the sampling of each job from here on."""
+    found: list[Conditioning] = []
+    read = engine.recipes.read_pictures  # type: ignore[attr-defined]
+
+    def listened(*arguments: Any) -> Conditioning:  # noqa: ANN401
+        found.append(read(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(engine.recipes, "read_pictures", listened)
+    return found
+
+
+def decibels(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((found.astype(float) - expected.astype(float)) ** 2)))

@@ -40,7 +40,7 @@ REFUSED = {
 
 def test_roads_of_the_real_models() -> None:
     channels, frames = PictureRoad.CHANNELS, PictureRoad.FRAMES
-    assert {name: picture_use(config) for name, config in MODELS.items()} == {
+    assert {name: picture_use(config, config.model_type) for name, config in MODELS.items()} == {
         "t2v": PictureUse(PictureRoad.NONE),
         "i2v": PictureUse(channels, 1),
         "flf2v": PictureUse(channels, 2),
@@ -52,13 +52,13 @@ def test_roads_of_the_real_models() -> None:
 
 @pytest.mark.parametrize(("model", "given"), [(model, given) for model in TAKEN for given in TAKEN[model]])
 def test_what_a_model_takes(model: str, given: Given) -> None:
-    check_given(given, picture_use(MODELS[model]))
+    check_given(given, picture_use(MODELS[model], MODELS[model].model_type))
 
 
 @pytest.mark.parametrize(("model", "name"), [(model, name) for model in REFUSED for name in REFUSED[model]])
 def test_what_a_model_does_not_take_is_named(model: str, name: str) -> None:
     with pytest.raises(EngineError) as caught:
-        check_given(REFUSED[model][name], picture_use(MODELS[model]))
+        check_given(REFUSED[model][name], picture_use(MODELS[model], MODELS[model].model_type))
     assert caught.value.code is ErrorCode.INVALID_SETTING
     assert caught.value.details["name"] == name
     assert caught.value.details["allowed"]
@@ -67,4 +67,4 @@ def test_what_a_model_does_not_take_is_named(model: str, name: str) -> None:
 @pytest.mark.parametrize("strength", [-1.0, 1.1, float("nan"), float("inf")])
 def test_a_strength_out_of_range(strength: float) -> None:
     with pytest.raises(EngineError, match="strength"):
-        check_given(Given(restyle=CLIP, strength=strength), picture_use(T2V))
+        check_given(Given(restyle=CLIP, strength=strength), picture_use(T2V, T2V.model_type))

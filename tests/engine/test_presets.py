@@ -209,7 +209,7 @@ def test_what_a_model_does_with_pictures_is_told_by_its_header_as_by_itself(name
     model = inspect_files((file,)).model
     assert defaults_of_network(model).pictures == USES[name]
     config = TransformerConfig(**asdict(transformer_sizes(model.family.expected)))
-    assert picture_use(config) == USES[name]
+    assert picture_use(config, config.model_type) == USES[name]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model_type": 3}', '{"model_type": "ti2v"}'])

@@ -57,11 +57,10 @@ def test_everything_is_said_before_anything_begins(command: GenerateVideo, tmp_p
     assert [stage for _, stage in began] == [stage for _, stage in ended] == [*started.stages]
     assert all(start < end for (start, _), (end, _) in zip(began, ended, strict=True))
     assert all(end < start for (end, _), (start, _) in zip(ended, began[1:], strict=False))
-    for i, event in enumerate(run.events):
-        if isinstance(event, WeightsRead):
-            assert any(
-                start < i < end for (start, stage), (end, _) in zip(began, ended, strict=True) if stage is event.stage
-            )
+    spans = {stage: range(start, end) for (start, stage), (end, _) in zip(began, ended, strict=True)}
+    read = [(i, event.stage) for i, event in enumerate(run.events) if isinstance(event, WeightsRead)]
+    assert read
+    assert all(i in spans[stage] for i, stage in read)
 
 
 def test_the_mp4_says_what_every_stage_was_to_take_and_took(command: GenerateVideo, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from engine.errors import ErrorCode
 from engine.events import JobFinished, SamplingKept, SamplingRecut, Stage
 from engine.generation import SamplingSettings
 from engine.job_plan import Limits
+from engine.weights.load_swapped import load_swapped_transformer
 from tests.engine.job_run import Run, assert_failed
 from tests.engine.plain_road import off
 from tests.engine.road_run import embedded_command, finished, job_folder_of, latents_in
@@ -105,17 +106,15 @@ def test_a_transformer_that_finds_no_room_is_loaded_with_fewer_blocks(
 ) -> None:
     command = dataclasses.replace(command, sampling=SamplingSettings(chunk_tokens=SMALLEST))
     expected = latents_in(finished(command, tmp_path / "whole"))
-    import engine.sample_latents as module
-
-    load, asked = module.load_swapped_transformer, list[int]()
+    asked = list[int]()
 
     def loads(*arguments: Any) -> object:  # noqa: ANN401
         asked.append(arguments[-1].blocks)
         if arguments[-1].blocks > 1:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return load(*arguments)
+        return load_swapped_transformer(*arguments)
 
-    monkeypatch.setattr(module, "load_swapped_transformer", loads)
+    monkeypatch.setattr("engine.sample_latents.load_swapped_transformer", loads)
     run = finished(command, tmp_path)
     assert asked == [6, 3, 1]
     assert torch.equal(latents_in(run), expected)
