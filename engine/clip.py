@@ -53,8 +53,14 @@ class Model:
 
     def file_names(self) -> dict[str, str]:
         """The files of every network by name, for the record."""
-        networks = {"transformer": self.files.transformer, "text_encoder": self.files.text_encoder}
-        return {**{name: _names(files) for name, files in networks.items()}, **self.decoder.file_names()}
+        files = self.files
+        networks = {
+            "transformer": files.transformer,
+            "low_noise": files.low_noise,
+            "text_encoder": files.text_encoder,
+            "image_encoder": files.image_encoder,
+        }
+        return {**{name: _names(of) for name, of in networks.items() if of is not None}, **self.decoder.file_names()}
 
 
 def _names(files: tuple[Path, ...]) -> str:

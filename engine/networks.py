@@ -17,7 +17,6 @@ from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
 from engine.pictures.road import PictureUse, picture_use
 from engine.weights.card import NetworkBytes, network_bytes
-from engine.weights.complete import WITH_IMAGE_ENCODER
 from engine.weights.configs import image_encoder_config, shapes_of, text_encoder_config
 from engine.weights.detect import ModelFiles
 from engine.weights.families import Role
@@ -111,7 +110,7 @@ def known_networks(name: str, form: str, weights: WeightForm, dtype: torch.dtype
         text_encoder_bytes=taken(UMT5),
         vae=known_vae(VAE_OF_CHANNELS[transformer.out_dim]),
     )
-    if name not in WITH_IMAGE_ENCODER:
+    if not transformer.has_image_branch:
         return networks
     return replace(networks, image_encoder=known_image_encoder(), image_encoder_bytes=taken(CLIP))
 

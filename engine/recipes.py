@@ -20,6 +20,7 @@ from engine.decode.figures import describe
 from engine.decode.frames import FrameStore
 from engine.decode.latents_file import read_latents
 from engine.decode.plan import DecodePlan
+from engine.denoise.plan import figures
 from engine.denoise.speed import speed_of
 from engine.device import release_memory
 from engine.errors import EngineError
@@ -73,7 +74,8 @@ def make_video(job: Job, folder: JobFolder, prepared: Prepared) -> None:
         latents = keep_latents(job, folder, sampled(job, folder, prepared))
         with VideoWriter(folder.stream, VideoFormat(*size, command.fps), prepared.pictures.before) as writer:
             decode(job, prepared.model.decoder, latents, plan.decode, store, writer, folder.path)
-            encode(job, command.output, store, writer, record_of(job, prepared.model, command))
+            record = replace(record_of(job, prepared.model, command), sampling=figures(plan.sampling))
+            encode(job, command.output, store, writer, record)
 
 
 def sampled(job: Job, folder: JobFolder, prepared: Prepared) -> Tensor:

@@ -4,12 +4,13 @@ The seconds and the peak of the encoding are not in it: they are known only when
 been written.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from engine.commands import Command, to_json
-from engine.events import Stage
+from engine.events import SamplingFigures, Stage
 
 HEADER = ";FFMETADATA1\n"
 SPECIAL = "\\=;#\n"
@@ -20,6 +21,7 @@ class JobRecord:
     """What a job was, was to take and took, by stage, for the stages before encoding.
 
     predicted_peak_bytes is what was promised, budget_bytes what the stage was held to, peak_bytes what was measured.
+    sampling: how sampling was cut, of a job that sampled.
     origin: for decoded latents, the command that had made them, if that is known.
     """
 
@@ -30,6 +32,7 @@ class JobRecord:
     predicted_peak_bytes: dict[Stage, int]
     budget_bytes: dict[Stage, int]
     peak_bytes: dict[Stage, int]
+    sampling: SamplingFigures | None = None
 
     def as_json(self) -> str:
         """The record as one JSON object."""
@@ -38,6 +41,8 @@ class JobRecord:
             record["origin"] = json.loads(to_json(self.origin))
         record |= {"models": self.models, "predicted_peak_bytes": self.predicted_peak_bytes}
         record |= {"budget_bytes": self.budget_bytes, "peak_bytes": self.peak_bytes}
+        if self.sampling is not None:
+            record["sampling"] = dataclasses.asdict(self.sampling)
         record["seconds"] = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
         return json.dumps(record, ensure_ascii=False)
 

@@ -16,7 +16,7 @@ IMAGE_ENCODER = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 EXPERTS = {expert: f"{expert}_model/{TRANSFORMER}" for expert in Expert}
 
 WITH_EXPERTS = (T2V_A14B, I2V_A14B)
-WITH_IMAGE_ENCODER = ("wan2.1_i2v_14B", "wan2.1_flf2v_14B")
+IMAGE_BRANCH = "img_emb.proj.0.bias"  # a parameter of transformers that attend to what the image encoder says
 OWN_SIZES = ("wan_t2v", "wan_i2v", "wan_flf2v")  # whose number of heads is stated nowhere else than in the config
 OFFICIAL_VAES = {16: VAE_21, 48: VAE_22}
 
@@ -49,7 +49,7 @@ def _missing_of(transformer: Description, present: list[Description], has_config
         yield from _missing_experts(name, present)
     if name in OWN_SIZES and not has_config:
         yield CONFIG
-    if name in WITH_IMAGE_ENCODER and not any(model.role is Role.IMAGE_ENCODER for model in present):
+    if attends_to_pictures(transformer) and not any(model.role is Role.IMAGE_ENCODER for model in present):
         yield IMAGE_ENCODER
     channels = latent_channels(transformer)
     if channels not in {latent_channels(model) for model in present if model.role is Role.VAE}:
@@ -62,6 +62,11 @@ def _missing_experts(name: str, present: list[Description]) -> Iterator[str]:
     told = {model.family.expert for model in files if model.family.expert}
     untold = sum(model.family.expert is None for model in files)
     yield from [EXPERTS[expert] for expert in Expert if expert not in told][untold:]
+
+
+def attends_to_pictures(transformer: Description) -> bool:
+    """Whether a transformer has a use for the image encoder."""
+    return IMAGE_BRANCH in transformer.family.expected
 
 
 def latent_channels(model: Description) -> int:

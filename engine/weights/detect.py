@@ -13,7 +13,7 @@ from engine.weights.complete import (
     TOKENIZER,
     VAE_21,
     WITH_EXPERTS,
-    WITH_IMAGE_ENCODER,
+    attends_to_pictures,
     latent_channels,
     missing_files,
 )
@@ -153,7 +153,7 @@ class _Shelf:
 
     def image_encoder(self, transformer: FileReport | None) -> FileReport | None:
         """The image encoder, for a transformer that has a use for it, or when one was named."""
-        is_used = transformer is not None and transformer.model.family.name in WITH_IMAGE_ENCODER
+        is_used = transformer is not None and attends_to_pictures(transformer.model)
         return self.only(Role.IMAGE_ENCODER) if is_used or Role.IMAGE_ENCODER in self.named else None
 
     def tokenizer(self, text_encoder: FileReport | None) -> Path | None:

@@ -95,6 +95,7 @@ def test_the_mp4_knows_how_it_was_made(command: GenerateVideo, tmp_path: Path) -
     assert from_json(json.dumps(comment["command"])) == command
     figures = ("seconds", "predicted_peak_bytes", "budget_bytes", "peak_bytes")
     assert all(set(comment[name]) == {"text", "sample", "decode"} for name in figures)
+    assert comment["sampling"]["resident_blocks"] == comment["sampling"]["blocks"] == TRANSFORMER.num_layers
     assert comment["models"]["transformer"] == "diffusion_pytorch_model.safetensors"
 
 
