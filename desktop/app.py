@@ -83,7 +83,6 @@ class App(QObject):
 
     def start(self, *, with_chosen_model: bool = True) -> None:
         """Show the window, with the model that was chosen last; the threads start once it has been painted."""
-        self.prompt.optimise.change(self.settings.optimise)
         self.prompt.restore_words(self.settings.prompt, self.settings.negative_prompt)
         self.models.restore(with_choice=with_chosen_model)
         self.window.restore_geometry(self.settings.geometry)
@@ -148,6 +147,7 @@ class App(QObject):
         jobs.beginning.connect(window.panel.take_typed)
         jobs.problem_met.connect(self.show_problem)
         self.closing.stop_requested.connect(jobs.cancel)
+        self.closing.closing.connect(self.models.keep_optimise)
         window.panel.generate_requested.connect(jobs.generate)
         window.panel.cancel_requested.connect(jobs.cancel)
         window.progress.show_folder.clicked.connect(jobs.show_result)

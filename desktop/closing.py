@@ -15,6 +15,7 @@ class Closing(QObject):
     """Keeps what is to be kept, and closes once the job has stopped or was waited for long enough."""
 
     stop_requested = Signal()
+    closing = Signal()  # the window is about to close, and what it shows to be kept
 
     def __init__(
         self,
@@ -77,6 +78,6 @@ class Closing(QObject):
         self._settings.geometry = self._window.saveGeometry()
         self._settings.prompt = self._prompt.values.prompt
         self._settings.negative_prompt = self._prompt.values.negative_prompt
-        self._settings.optimise = self._prompt.optimise.values
+        self.closing.emit()
         self._window.may_close = True
         self._window.close()

@@ -42,13 +42,14 @@ class Demo(QObject):
         prompt = self._app.prompt
         prompt.change(replace(prompt.values, prompt=PROMPT, seed=SEED))
         try:
-            output = self._options.output or self._app.jobs.new_output(SEED)
+            command = prompt.command(Path())
+            output = self._options.output or self._app.jobs.new_output(command)
         except EngineError as error:
             self._app.show_problem(error)
             self._tell(error.code, error.details, None, str(error))
             self._end(1)
         else:
-            self._app.jobs.submit(prompt.command(output.absolute()))
+            self._app.jobs.submit(replace(command, output=output.absolute()))
 
     @Slot(object)
     def _finish(self, event: JobFinished) -> None:

@@ -12,7 +12,7 @@ from PySide6.QtCore import QCoreApplication
 
 from desktop.state.latents_files import SUFFIXES, LatentsRefusal, is_model_place
 from desktop.words import byte_text, stage_in_sentence, sufficient_byte_text
-from engine.errors import ErrorCode
+from engine.errors import EngineError, ErrorCode
 
 translate = QCoreApplication.translate  # under this name lupdate finds the strings
 
@@ -40,6 +40,12 @@ def failure_text(code: ErrorCode, details: Details, latents: Path | None, kept_s
             step=kept_steps
         )
     return FailureText(title, " ".join(part for part in (safe, advice) if part))
+
+
+def problem_text(problem: EngineError) -> str:
+    """What stands in the way of a job that was not begun, in a line or two."""
+    text = failure_text(problem.code, problem.details, None)
+    return f"{text.title} {text.advice}"
 
 
 def engine_failure_text() -> FailureText:

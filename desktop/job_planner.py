@@ -16,7 +16,7 @@ SETTLE_MS = 250  # another clip costs some tenths of a second to plan: first let
 
 
 class JobPlanner(QObject):
-    """Keeps `OutlookState` in step with the settings. While a job runs nothing is asked, and at once when it ends."""
+    """Keeps `OutlookState` in step with the settings. While a job runs nothing is asked, which `OutlookState` is told."""
 
     def __init__(self, prompt: PromptState, job: JobState, bridge: EngineBridge, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -52,7 +52,7 @@ class JobPlanner(QObject):
 
     @Slot()
     def _ask_when_settled(self) -> None:
-        if self._may_ask and self._request() != self._outlook.wanted:
+        if self._may_ask and (self._outlook.is_put_off or self._request() != self._outlook.wanted):
             self._timer.start(SETTLE_MS)
 
     @Slot()
@@ -68,9 +68,12 @@ class JobPlanner(QObject):
 
     @Slot()
     def _ask(self) -> None:
-        if self._outlook.standing is not EngineStanding.READY or self._job.is_busy:
+        if self._outlook.standing is not EngineStanding.READY:
             return
         request = self._request()
+        if self._job.is_busy:
+            self._outlook.put_off(request)
+            return
         if request is None:
             self._outlook.forget()
             return

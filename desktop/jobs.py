@@ -1,6 +1,7 @@
 """How jobs begin and are stopped: from the panel, from files, and from what earlier jobs left; UI thread."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, Signal, Slot
@@ -61,7 +62,7 @@ class Jobs(QObject):
         """Begin the videos that the panel describes."""
         self.beginning.emit()
         if not self._job.is_busy and self._prompt.can_generate:
-            self.videos.begin(self._prompt.seeds())
+            self.videos.begin(self._prompt.command(Path()), self._prompt.seeds())
             self._make_next()
 
     @Slot()
@@ -77,9 +78,12 @@ class Jobs(QObject):
         """Go on from the latents that a failed job left behind."""
         self.beginning.emit()
         command, latents = self._job.command, self._job.latents
-        if isinstance(command, GenerateVideo | DecodeLatents) and latents is not None:
-            decode = self._prompt.decode_settings()
-            self.submit(DecodeLatents(latents, command.output, command.model, decode=decode, parts=command.parts))
+        if command is None or latents is None:
+            return
+        again = DecodeLatents(latents, command.output, decode=self._prompt.decode_settings())
+        if isinstance(command, GenerateVideo | DecodeLatents):
+            again = replace(again, model=command.model, parts=command.parts)
+        self.submit(again)
 
     @Slot()
     def go_on(self) -> None:
@@ -122,22 +126,22 @@ class Jobs(QObject):
         except EngineError as error:
             self.problem_met.emit(error)
 
-    def new_output(self, seed: int) -> Path:
+    def new_output(self, command: GenerateVideo) -> Path:
         """Where a new video goes, in a folder that is there. Raises OUTPUT_NOT_WRITABLE."""
-        return self._new_path(lambda folder: new_video_path(folder, self._prompt.values.prompt, seed))
+        return self._new_path(lambda folder: new_video_path(folder, command.prompt, command.seed))
 
     @Slot()
     def _make_next(self) -> None:
-        seed = None if self._job.is_busy else self.videos.take_next()
-        if seed is None:
+        command = None if self._job.is_busy else self.videos.take_next()
+        if command is None:
             return
         try:
-            output = self.new_output(seed)
+            output = self.new_output(command)
         except EngineError as error:
             self.videos.end()
             self.problem_met.emit(error)
             return
-        self.submit(self._prompt.command(output, seed))
+        self.submit(replace(command, output=output))
 
     def _new_path(self, path_in: Callable[[Path], Path]) -> Path:
         folder = self._video_folder()

@@ -25,6 +25,7 @@ class ModelChooser(QObject):
         self.found = FoundModels(self)
         self.library = Library(self.found, prompt.model, prompt.defaults, self)
         self._window: MainWindow | None = None
+        self._has_choice = False  # of last time, which a demo leaves alone
         self.library.changed.connect(self._take_model)
 
     def connect_window(self, window: MainWindow, media: MediaOpener, latents: LatentsOpener) -> ModelsOpener:
@@ -51,13 +52,30 @@ class ModelChooser(QObject):
         inspector.file_judged.connect(opener.take_judgement)
 
     def restore(self, *, with_choice: bool) -> None:
-        """Search the places of last time, and choose what was chosen then unless another model was given."""
+        """Search the places of last time, and choose what was chosen then unless another model was given.
+
+        How sampling was fitted into memory comes back with the model that it was set for.
+        """
         for place in self._settings.model_places:
             self.found.add_place(place)
         if with_choice and self.library.given == EMBEDDED_MODEL:
             self.library.change(self._settings.model_use)
+        self._has_choice = with_choice
+        if self._is_chosen:
+            self._prompt.restore_optimise(self._settings.optimise)
         self.found.places_changed.connect(self._keep_places)
         self.library.choice_changed.connect(self._keep_choice)
+
+    @property
+    def _is_chosen(self) -> bool:
+        """Whether the model in use is the one that the settings name, and not one for this time only."""
+        return self._has_choice and self._prompt.model == self._settings.model_use.model
+
+    @Slot()
+    def keep_optimise(self) -> None:
+        """Store how sampling is fitted into memory, for the next start with the chosen model."""
+        if self._is_chosen:
+            self._settings.optimise = self._prompt.optimise.values
 
     @Slot(object)
     def add_place(self, place: Path) -> None:

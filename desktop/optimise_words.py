@@ -2,6 +2,7 @@
 
 from PySide6.QtCore import QCoreApplication
 
+from desktop.failure_words import problem_text
 from desktop.state.optimise import OptimiseState
 from desktop.state.outlook import MEASURED_STAGES, EngineStanding, OutlookState
 from desktop.words import byte_text, duration_text, stage_name, sufficient_byte_text
@@ -99,7 +100,11 @@ def sampling_recut_text(recut: SamplingRecut) -> str:
 
 
 def fit_text(outlook: OutlookState) -> str:
-    """Why the next video does not fit, and what would; empty where it does, or nobody knows yet."""
+    """Why the next video is not possible or does not fit, and what would; empty where it does, or nobody knows yet."""
+    if outlook.is_put_off:
+        return ""
+    if outlook.refusal is not None and outlook.is_invalid:
+        return problem_text(outlook.refusal)
     if not outlook.is_over_budget:
         return ""
     if outlook.smallest_bytes is None:
@@ -111,7 +116,7 @@ def fit_text(outlook: OutlookState) -> str:
 
 def stage_peaks_text(outlook: OutlookState) -> str:
     """What every stage will take, one a line."""
-    stages = () if outlook.outlook is None else outlook.outlook.planned.stages
+    stages = () if outlook.outlook is None or outlook.is_put_off else outlook.outlook.planned.stages
     return "\n".join(
         f"{stage_name(each.stage)}: {byte_text(each.predicted_peak_bytes)}"
         for each in stages
@@ -125,6 +130,8 @@ def waiting_outlook_text(outlook: OutlookState) -> str:
         return translate("optimise", "This comes as soon as the engine is loaded.")
     if outlook.standing is EngineStanding.BROKEN:
         return translate("optimise", "Nothing is known without the engine.")
+    if outlook.is_put_off:
+        return translate("optimise", "The plan for these settings comes after the running job.")
     if outlook.wanted is None:
         return translate("optimise", "This comes when the settings of the video are possible.")
     return translate("optimise", "Planning…")
@@ -133,6 +140,10 @@ def waiting_outlook_text(outlook: OutlookState) -> str:
 def summary_text(outlook: OutlookState, optimise: OptimiseState) -> str:
     """What the next video takes, in the few words that a button has room for."""
     highest = outlook.highest
+    if outlook.is_put_off:
+        return translate("optimise", "After the running job")
+    if outlook.is_invalid:
+        return translate("optimise", "Not possible")
     if outlook.is_over_budget:
         return translate("optimise", "Does not fit")
     if highest is None:

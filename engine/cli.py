@@ -14,7 +14,7 @@ from engine.cli_decode import add_decode_action, decode_command
 from engine.cli_events import print_json
 from engine.cli_generate import add_generate_options, generate_commands
 from engine.cli_inspect import add_inspect_options, show_inspection
-from engine.cli_job import JobTerminal, exit_code_of
+from engine.cli_job import FINISHED, JobTerminal, exit_code_of
 from engine.cli_plan import add_plan_options, show_plan
 from engine.cli_quantize import add_quantize_options, quantize
 from engine.cli_resume import add_resume_options, resume
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all(commands: Sequence[Command], terminal: JobTerminal) -> int:
-    """Run jobs one after the other, those after a cancel not at all; returns the highest exit code."""
-    return max(terminal.run(command) for command in commands)
+    """Run jobs one after the other, those after one that did not finish not at all; returns the last exit code."""
+    return next((code for code in map(terminal.run, commands) if code != FINISHED), FINISHED)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 import sys
@@ -175,7 +176,7 @@ def describe_job(planned: JobPlanned) -> str:
 
 def describe_misfit(stage: StageOutlook) -> str:
     """That a stage does not fit, and what would do."""
-    budget, smallest = said_bytes(stage.budget_bytes or 0), said_bytes(stage.smallest_bytes)
+    budget, smallest = said_bytes(stage.budget_bytes or 0, math.floor), said_bytes(stage.smallest_bytes, math.ceil)
     return f"does not fit         {STAGE_WORDS[stage.stage]}: the budget is {budget}, {smallest} would do"
 
 

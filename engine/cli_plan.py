@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from engine.cli_decode import add_decode_options, decode_settings
 from engine.cli_events import compare_plans, describe_job, plan_fields
-from engine.cli_generate import add_sampling_options, sampling_settings
-from engine.cli_job import FINISHED
+from engine.cli_generate import add_memory_options, memory_settings
+from engine.cli_job import FINISHED, IMPOSSIBLE
 from engine.cli_words import parse_bytes, parse_size
 from engine.events import DecodePlanned, JobPlanned, Stage, StageOutlook
 from engine.generation import NO_GUIDANCE
@@ -29,12 +29,15 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=parse_bytes, metavar="BYTES", help="on the card, e.g. 8GiB; default: no limit")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--json", action="store_true")
-    add_sampling_options(parser)
+    add_memory_options(parser)
     add_decode_options(parser)
 
 
 def show_plan(parsed: argparse.Namespace) -> int:
-    """Print the plan of `plan`. Raises INVALID_SIZE, INVALID_FRAMES, INVALID_SETTING, and NO_PLAN_FITS for a decode."""
+    """Print the plan of `plan`; returns the exit code, that of the impossible for a job that does not fit.
+
+    Raises INVALID_SIZE, INVALID_FRAMES, INVALID_SETTING, and NO_PLAN_FITS for a decode alone.
+    """
     import torch  # takes seconds, which nobody should wait for to read that an option is wrong
 
     from engine.plan_ahead import Question, plan_ahead, plan_decode_ahead
@@ -43,10 +46,16 @@ def show_plan(parsed: argparse.Namespace) -> int:
     if parsed.model is None:
         return _show(None, plan_decode_ahead(parsed.size, parsed.frames, dtype, decode), as_json=parsed.json)
     question = Question(
-        parsed.model, parsed.size, parsed.frames, parsed.weights, sampling_settings(parsed), decode, parsed.budget,
-        is_guided=parsed.guidance != NO_GUIDANCE, has_picture=parsed.picture,
+        parsed.model, parsed.size, parsed.frames, parsed.weights, memory_settings(parsed), decode, parsed.budget,
+        is_guided=_is_guided(parsed), has_picture=parsed.picture,
     )  # fmt: skip
     return _show(*plan_ahead(question, dtype), as_json=parsed.json)
+
+
+def _is_guided(parsed: argparse.Namespace) -> bool:
+    """Whether any step has a second pass. Guidance that is not said is the model's own, and that there is."""
+    second = parsed.guidance if parsed.guidance_low is None else parsed.guidance_low
+    return not parsed.guidance == second == NO_GUIDANCE
 
 
 def _show(job: JobPlanned | None, decode: DecodePlanned, *, as_json: bool) -> int:
@@ -54,7 +63,7 @@ def _show(job: JobPlanned | None, decode: DecodePlanned, *, as_json: bool) -> in
         print(json.dumps({**plan_fields(decode), **({} if job is None else job_fields(job))}))
     else:
         print("\n".join([*([] if job is None else [describe_job(job)]), compare_plans(decode)]))
-    return FINISHED
+    return FINISHED if job is None or job.fits else IMPOSSIBLE
 
 
 def job_fields(planned: JobPlanned) -> dict[str, object]:
@@ -68,6 +77,7 @@ def stage_fields(stage: StageOutlook) -> dict[str, object]:
     """The figures of one stage."""
     return {
         "predicted_peak_bytes": stage.predicted_peak_bytes,
+        "overhead_bytes": stage.overhead_bytes,
         "smallest_bytes": stage.smallest_bytes,
         "budget_bytes": stage.budget_bytes,
         "fits": stage.fits,

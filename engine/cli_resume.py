@@ -8,11 +8,11 @@ from pathlib import Path
 
 from engine.cli_job import CANCELLED, FINISHED, JobTerminal
 from engine.cli_words import printable
-from engine.commands import ContinueVideo, DecodeLatents
+from engine.commands import COMMAND_FILE, ContinueVideo, DecodeLatents
 from engine.errors import EngineError, ErrorCode
-from engine.events import Event, JobStarted
+from engine.events import Event, JobFailed, JobStarted
 from engine.output.interrupted import INTERRUPTED, STOPPED, Claim, InterruptedJob, claim, interrupted_jobs, named_job
-from engine.output.job_folder import default_jobs_folder
+from engine.output.job_folder import STATE_FILE, default_jobs_folder
 
 NOTHING_TO_RESUME = "No job was interrupted."
 JOB_HELP = "the folder of one job, however it ended; default: all that were killed, or failed while sampling"
@@ -60,6 +60,9 @@ def resume(
 
 def _meant(jobs_folder: Path, job: Path | None, *, cancelled: bool, anew: bool) -> list[InterruptedJob]:
     if job is not None:
+        if not (job / COMMAND_FILE).exists():
+            allowed = f"the folder of a job, where a {COMMAND_FILE} lies; that is none"
+            raise EngineError(ErrorCode.INVALID_SETTING, name="JOB_FOLDER", value=str(job), allowed=allowed)
         return [named_job(job.absolute())]
     if anew:
         raise EngineError(ErrorCode.INVALID_SETTING, name="--anew", value="all jobs", allowed="one, by its folder")
@@ -97,10 +100,21 @@ def _make(job: InterruptedJob, terminal: JobTerminal, *, as_json: bool, anew: bo
     if isinstance(rest, DecodeLatents):
         return _decode(rest, claimed, terminal)
     claimed.release()  # the job takes its folder up itself
-    code = terminal.run(rest)
-    if job.problem and not (anew or as_json):
+    code, is_refused = _continue(rest, terminal)
+    if is_refused and not as_json:
         print(f'To begin anew: python -m engine resume "{printable(str(job.path))}" --anew', file=sys.stderr)
     return code
+
+
+def _continue(command: ContinueVideo, terminal: JobTerminal) -> tuple[int, bool]:
+    """The exit code of going on, and whether what was kept is what cannot be used."""
+    refusals: list[Event] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, JobFailed) and event.details.get("file") == str(command.job / STATE_FILE):
+            refusals.append(event)
+
+    return terminal.run(command, listen), bool(refusals)
 
 
 def _decode(command: DecodeLatents, claimed: Claim, terminal: JobTerminal) -> int:

@@ -1,21 +1,25 @@
 """The words of the command line: a sentence for every error code, those of its tables, and how numbers are said."""
 
+import argparse
+import math
 import re
 import sys
+from collections.abc import Callable
 
 from engine.errors import ErrorCode
 from engine.events import LoraMatched, ProductsChosen
 
 SENTENCES = {
     ErrorCode.INVALID_SIZE: "{width}x{height} is not a size this model can make: both sides must be multiples of "
-    "{multiple}. Nearest: {nearest}.",
+    "{multiple}, from {smallest} to {largest}. Nearest: {nearest}.",
     ErrorCode.INVALID_FRAMES: "A clip of {frames} frames is not possible: the number must be 4n+1. Nearest: {nearest}.",
-    ErrorCode.INVALID_SETTING: "{name} = {value} is out of range; allowed: {allowed}.",
+    ErrorCode.INVALID_SETTING: "{name} = {value} is not possible; allowed: {allowed}.",
     ErrorCode.MODEL_NOT_FOUND: "No complete model in {folder}; missing: {missing}.",
     ErrorCode.MODEL_INVALID: "The model file {file} cannot be used: {reason}.",
     ErrorCode.LATENTS_INVALID: "The latents {file} cannot be used: the file {reason}.",
     ErrorCode.PICTURE_INVALID: "{file} cannot be used: {reason}.",
-    ErrorCode.NO_PLAN_FITS: "No way of decoding fits into {budget_bytes}; the smallest needs {smallest_bytes}.",
+    ErrorCode.NO_PLAN_FITS: "This does not fit into {budget_bytes}; the smallest budget that would do is "
+    "{smallest_bytes}.",
     ErrorCode.OUT_OF_MEMORY: "Memory ran out in the stage '{stage}'. A smaller size, fewer frames or a smaller "
     "--budget will need less.",
     ErrorCode.OUTPUT_NOT_WRITABLE: "Cannot write {path}: {reason}.",
@@ -28,14 +32,20 @@ CARD_FORMS = {
     "fp4_scaled": "4-bit floats",
     "as_stored": "as it is stored",
 }
+# What is had is said rather too small and what is needed rather too large: who asks for what was said gets it.
+ROUNDINGS: dict[str, Callable[[float], int]] = {"budget_bytes": math.floor, "smallest_bytes": math.ceil}
 NAMES_SHOWN = 5
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def sentence(code: ErrorCode, details: dict[str, str | int | float]) -> str:
     """The failure `code` in English, with its details; byte counts are said in GiB."""
-    said = {name: said_bytes(int(value)) if name.endswith("_bytes") else value for name, value in details.items()}
+    said = {name: _said_detail(name, value) for name, value in details.items()}
     return SENTENCES[code].format(**said) + said_refusal(details)
+
+
+def _said_detail(name: str, value: str | int | float) -> str | int | float:
+    return said_bytes(int(value), ROUNDINGS.get(name, round)) if name.endswith("_bytes") else value
 
 
 PRODUCTS = {
@@ -75,8 +85,8 @@ REFUSALS = {
 
 def said_refusal(details: dict[str, str | int | float]) -> str:
     """Why a setting is refused that this machine cannot have; nothing for one that none could."""
-    words = REFUSALS.get(str(details.get("reason")), "")
-    return " " + words.format(detail=details.get("detail", "")).capitalize() + "." if words else ""
+    words = REFUSALS.get(str(details.get("reason")), "").format(detail=details.get("detail", ""))
+    return f" {words[:1].upper()}{words[1:]}." if words else ""
 
 
 def said_products(chosen: ProductsChosen) -> str:
@@ -106,24 +116,24 @@ def printable(text: str) -> str:
     return seen.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding)
 
 
-def said_bytes(count: int) -> str:
+def said_bytes(count: int, rounding: Callable[[float], int] = round) -> str:
     """A byte count for people, in MiB or GiB."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+    return f"{rounding(count * 100 / 2**30) / 100:.2f} GiB" if count >= 2**30 else f"{rounding(count / 2**20)} MiB"
 
 
 def parse_bytes(text: str) -> int:
-    """`0.5GiB`, `800 MB`, `1000000` in bytes. Raises ValueError on anything else."""
+    """`0.5GiB`, `800 MB`, `1000000` in bytes. Raises ArgumentTypeError on anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     if found is None or found[2].upper() not in UNITS:
-        raise ValueError(f"not a number of bytes: {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes, e.g. 8GiB, 512MiB or 1000000")
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`832x480` as width and height. Raises ValueError on anything else."""
+    """`832x480` as width and height. Raises ArgumentTypeError on anything else."""
     found = re.fullmatch(r"(\d+)[x×*](\d+)", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ValueError(f"not a size: {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, e.g. 832x480")
     return int(found[1]), int(found[2])
 
 

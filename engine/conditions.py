@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.decode.one_ahead import OneAhead
+from engine.decode.room import room_in_memory
 from engine.device import Device, release_memory
 from engine.embedding_cache import EmbeddingCache, image_key, text_key
 from engine.events import Stage
@@ -33,11 +34,11 @@ from engine.weights.load_swapped import (
 )
 
 EMBEDDINGS = "embeddings"  # the folder beside that of the jobs
-STREAMED = Residence(blocks=0)
+STREAMED = Residence(0, room_in_memory)
 
 
 def residence_on(device: Device) -> Residence:
-    """Where an encoder's blocks lie: each is used once a job, so that on a card none of them stays."""
+    """Where an encoder's blocks lie: each is used once a job, so that none stays on a card, nor leaves its file."""
     return ALL_RESIDENT if device.torch_device.type == "cpu" else STREAMED
 
 

@@ -40,11 +40,21 @@ def use_cpu_threads() -> None:
 CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory")
 
 
+# A card's libraries say it in their own words where what they lack is a workspace or a handle. Of workspaces too large
+# for a convolution torch passes over the error itself, until no engine is left that it could try.
+CARD_OUT_OF_MEMORY = (
+    "unable to find an engine to execute this computation",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether `error` says that memory ran out, on a card or on a CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_OUT_OF_MEMORY)
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return any(words in said for words in (*CPU_OUT_OF_MEMORY, *CARD_OUT_OF_MEMORY))
 
 
 def release_memory(device: torch.device) -> None:

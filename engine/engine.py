@@ -70,15 +70,15 @@ class Engine:
 
         A stage that nothing fits for is told as it would be at its smallest. Raises what `look` and `plan_of` raise.
         """
-        device, command = self._device, request.command
-        looked = look(device, command)
-        plan = plan_of(device, self._jobs_folder, command, looked)
-        head_dim = looked.model.transformer.head_dim
+        device = self._device
+        outline = look(device, request.command)
+        plan = plan_of(device, self._jobs_folder, outline)
+        head_dim = outline.model.transformer.head_dim
         return JobOutlook(
             planned=plan.told(speed_of(device.torch_device, device.network_dtype)),
-            decode=describe(plan.decode, looked.clip.latent_size[2], looked.clip.vae, device.vae_dtype),
-            width=looked.clip.width,
-            height=looked.clip.height,
+            decode=describe(plan.decode, outline.clip.latent_size[2], outline.clip.vae, device.vae_dtype),
+            width=outline.clip.width,
+            height=outline.clip.height,
             backends=backend_states(device.torch_device, device.network_dtype, head_dim),
             compile_reason=compile_reason(device.torch_device),
             ground_bytes=held_bytes(device.torch_device) + libraries_bytes(Stage.DECODE, device.torch_device),

@@ -65,18 +65,20 @@ class DecodeRecut:
 class StageOutlook:
     """What a stage will take on the card at most, in live tensor bytes with its weights, and what it is held to.
 
-    smallest_bytes: the least that it could be cut down to. budget_bytes None is no limit.
+    overhead_bytes: what a card reserves beside tensors. smallest_bytes: the least budget that would do. budget_bytes
+    None is no limit.
     """
 
     stage: Stage
     predicted_peak_bytes: int
     smallest_bytes: int
     budget_bytes: int | None
+    overhead_bytes: int = 0
 
     @property
     def fits(self) -> bool:
         """Whether the stage keeps to its budget."""
-        return self.budget_bytes is None or self.predicted_peak_bytes <= self.budget_bytes
+        return self.budget_bytes is None or self.predicted_peak_bytes + self.overhead_bytes <= self.budget_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from engine.cancel import CancelFlag
 from engine.canvas import Canvas
+from engine.decode.one_ahead import OneAhead
 from engine.device import Device
 from engine.events import Event, SamplingKept, Stage, WeightsRead
 from engine.preview import Preview, preview_pictures
@@ -31,16 +31,13 @@ class Job:
     jobs_folder: Path
     latents: Path | None = None
     kept_steps: int = 0
+    ahead: OneAhead | None = None
 
     def check(self) -> None:
-        """Raise `Cancelled` when a stop was asked for; called between blocks and layers.
-
-        On a card it first waits for the work given so far: launches run many blocks ahead of the card, and a
-        cancel would otherwise wait for all of them at the end of the step.
-        """
-        if self.device.torch_device.type == "cuda":
-            torch.cuda.current_stream(self.device.torch_device).synchronize()
-        self.cancel.raise_if_set()
+        """Raise `Cancelled` when a stop was asked for; called between blocks and layers, see `OneAhead`."""
+        if self.ahead is None:
+            self.ahead = OneAhead(self.device.torch_device, self.cancel)
+        self.ahead()
 
     def reading(self, stage: Stage) -> Callable[[int, int], None]:
         """What loading a network of `stage` calls with bytes read and bytes in all; raises `Cancelled` if asked to."""

@@ -19,6 +19,7 @@ from engine.errors import EngineError, ErrorCode
 from engine.events import JobPlanned, Stage, StageOutlook
 from engine.generation import Given, SamplingSettings
 from engine.memory.block_swap import swapped_peak
+from engine.memory.hold import overhead_bytes, tensor_bytes_in
 from engine.memory.predict import encoding_bytes, image_encoding_bytes
 from engine.networks import Networks
 from engine.pictures.fit import Target
@@ -34,13 +35,27 @@ P = TypeVar("P")
 class Limits:
     """What there is to be had: on the card, in host memory and on the disk; None is no limit.
 
-    one_memory: card and host are the same, as on a CPU.
+    one_memory: card and host are the same, as on a CPU. is_reserved: the budget is for all that a card reserves, and
+    not for live tensors alone.
     """
 
     budget_bytes: int | None = None
     host_bytes: int | None = None
     file_bytes: int = 0
     one_memory: bool = False
+    is_reserved: bool = False
+
+    @property
+    def tensor_bytes(self) -> int | None:
+        """What live tensors may take of the budget."""
+        if self.budget_bytes is None or not self.is_reserved:
+            return self.budget_bytes
+        return tensor_bytes_in(self.budget_bytes)
+
+    def outlook(self, stage: Stage, peak_bytes: int, smallest_bytes: int) -> StageOutlook:
+        """What `stage` is told to take, of tensors that take `peak_bytes` as planned and `smallest_bytes` at least."""
+        beside, least = map(overhead_bytes, (peak_bytes, smallest_bytes)) if self.is_reserved else (0, 0)
+        return StageOutlook(stage, peak_bytes, smallest_bytes + least, self.budget_bytes, beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ def plan_job(
 
     Raises INVALID_SETTING and INVALID_SIZE, and NO_PLAN_FITS where host memory is what is lacking.
     """
-    budget = limits.budget_bytes
+    budget = limits.tensor_bytes
 
     def decode_in(budget_bytes: int | None) -> DecodePlan:
         settings = replace(wish.decode, budget_bytes=budget_bytes)
@@ -116,7 +131,7 @@ def plan_job(
         use = networks.pictures
         return plan_sampling(
             networks.transformer, clip.latent_size, dtype, networks.transformer_bytes, wish.sampling, budget_bytes,
-            limits.host_bytes,
+            None if networks.in_files and not limits.one_memory else limits.host_bytes,
             guided=wish.guided,
             image_tokens=0 if networks.image_encoder is None else use.described * networks.image_encoder.tokens,
             runs=clip.latent_size[0] if has_known_frames(wish.given, use) else 1,
@@ -124,18 +139,20 @@ def plan_job(
             one_memory=limits.one_memory,
         )  # fmt: skip
 
-    decode_budget = _lesser(budget, wish.decode.budget_bytes)
-    given = inside(given_in, budget)
-    sampling, decode = inside(sample_in, budget), inside(decode_in, decode_budget)
+    own = wish.decode.budget_bytes
+    has_own = own is not None and (budget is None or own < budget)
+    of_decode = Limits(own) if has_own else limits
+    given, text = inside(given_in, budget), text_peak(networks, wish, dtype, limits)
+    sampling, decode = inside(sample_in, budget), inside(decode_in, of_decode.tensor_bytes)
     return JobPlan(
-        text=_fixed(Stage.TEXT, text_peak(networks, wish, dtype, limits), budget),
+        text=limits.outlook(Stage.TEXT, text, text),
         given=given,
         image=_image_outlook(networks, wish, given, dtype, limits),
         sampling=sampling,
-        sampled=StageOutlook(Stage.SAMPLE, sampling.predicted_peak_bytes, sampling.smallest_bytes, budget),
+        sampled=limits.outlook(Stage.SAMPLE, sampling.predicted_peak_bytes, sampling.smallest_bytes),
         decode=decode,
-        decoded=StageOutlook(Stage.DECODE, decode.predicted_peak_bytes, smallest_of(decode_in), decode_budget),
-        budget_bytes=budget,
+        decoded=of_decode.outlook(Stage.DECODE, decode.predicted_peak_bytes, smallest_of(decode_in)),
+        budget_bytes=limits.budget_bytes,
     )
 
 
@@ -183,7 +200,7 @@ def _image_outlook(
         described = _weights(networks.image_encoder_bytes, limits) + work
     peak = max(described, given.predicted_peak_bytes)
     smallest = max(described, given.smallest_bytes)
-    return StageOutlook(Stage.IMAGE, peak, smallest, limits.budget_bytes) if given.plans else None
+    return limits.outlook(Stage.IMAGE, peak, smallest) if given.plans else None
 
 
 def _weights(network: NetworkBytes, limits: Limits) -> int:
@@ -191,11 +208,3 @@ def _weights(network: NetworkBytes, limits: Limits) -> int:
     if limits.one_memory:
         return network.total + network.work
     return network.shell + swapped_peak(network.blocks, 0) + network.work
-
-
-def _fixed(stage: Stage, peak_bytes: int, budget_bytes: int | None) -> StageOutlook:
-    return StageOutlook(stage, peak_bytes, peak_bytes, budget_bytes)
-
-
-def _lesser(*budgets: int | None) -> int | None:
-    return min((budget for budget in budgets if budget is not None), default=None)

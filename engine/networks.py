@@ -16,7 +16,7 @@ from engine.models.text_encoder import TextEncoderConfig
 from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
 from engine.pictures.road import PictureUse, picture_use
-from engine.weights.card import NetworkBytes, network_bytes
+from engine.weights.card import NetworkBytes, network_bytes, stays_in_files
 from engine.weights.configs import image_encoder_config, shapes_of, text_encoder_config
 from engine.weights.detect import ModelFiles
 from engine.weights.families import Role
@@ -31,7 +31,8 @@ from engine.weights.known import (
     known_transformer,
     known_vae,
 )
-from engine.weights.load_swapped import transformer_network_bytes
+from engine.weights.load_swapped import files_of, transformer_network_bytes
+from engine.weights.mapped_file import DTYPES
 from engine.weights.provenance import Expert
 from engine.weights.whole import describe
 
@@ -42,7 +43,8 @@ VAE_OF_CHANNELS = {16: "wan2.1_vae", 48: "wan2.2_vae"}
 class Networks:
     """What plans depend on. Of two transformers the bytes are those of the larger at every place.
 
-    image_encoder: of models that attend to features of pictures; None for all others, and without its file.
+    in_files: whether swapped blocks can wait in their files. image_encoder: of models that attend to features of
+    pictures; None for all others, and without its file.
     """
 
     transformer: TransformerConfig
@@ -50,6 +52,7 @@ class Networks:
     text_encoder: TextEncoderConfig
     text_encoder_bytes: NetworkBytes
     vae: VideoVaeConfig
+    in_files: bool = False
     image_encoder: ImageEncoderConfig | None = None
     image_encoder_bytes: NetworkBytes | None = None
 
@@ -72,6 +75,7 @@ def networks_of(model: Model, dtype: torch.dtype, form: WeightForm, loras: Seque
         text_encoder=text_encoder_config(files),
         text_encoder_bytes=network_bytes(text, WeightForm.STORED, dtype.itemsize),
         vae=model.vae,
+        in_files=not loras and all(_stays_in_files(files, dtype, form, expert) for expert in experts),
     )
     if files.image_encoder is None:
         return networks
@@ -88,6 +92,11 @@ def check_experts(files: ModelFiles) -> None:
     if first != second:
         reason = f"its sizes are not those of {files.transformer[0].name}, which it is to go on from"
         raise invalid(files.low_noise[0], reason)
+
+
+def _stays_in_files(files: ModelFiles, dtype: torch.dtype, form: WeightForm, expert: Expert | None) -> bool:
+    names = {kind: name for name, kind in DTYPES.items()}
+    return stays_in_files(describe(files_of(files, expert), Role.TRANSFORMER), form, names[dtype])
 
 
 def known_networks(name: str, form: str, weights: WeightForm, dtype: torch.dtype) -> Networks:

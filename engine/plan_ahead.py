@@ -20,7 +20,7 @@ from engine.models.transformer import TransformerConfig
 from engine.models.video_vae import VideoVaeConfig
 from engine.networks import Networks, known_networks, networks_of
 from engine.pictures.fit import Target
-from engine.pictures.road import PictureRoad
+from engine.pictures.road import PictureRoad, check_given
 
 SOME_PICTURE = Path("picture")  # only whether there is one matters to a plan
 NAME_FROM_FORM = ":"
@@ -44,7 +44,8 @@ class Question:
 def plan_ahead(question: Question, dtype: torch.dtype) -> tuple[JobPlanned, DecodePlanned]:
     """The plan of the whole job, and that of its decode beside other ways.
 
-    Raises what opening the model raises, INVALID_SETTING for a name that is not known, INVALID_SIZE, INVALID_FRAMES.
+    Raises what opening the model raises, INVALID_SETTING for a name that is not known and a picture that the model does
+    not take, INVALID_SIZE, INVALID_FRAMES.
     """
     networks = networks_named(question, dtype)
     use, multiple = networks.pictures, multiple_of(networks.vae, networks.transformer)
@@ -52,8 +53,10 @@ def plan_ahead(question: Question, dtype: torch.dtype) -> tuple[JobPlanned, Deco
     clip = Clip.of_pixels(networks.vae, multiple, target.sampled, question.frames)
     begins_with_picture = question.has_picture or use.road is PictureRoad.CHANNELS
     given = Given(first=SOME_PICTURE if begins_with_picture else None, last=SOME_PICTURE if use.needs_last else None)
+    check_given(given, use)
     wish = Wish(target, given, guided=question.is_guided, sampling=question.sampling, decode=question.decode)
-    plan = plan_job(networks, clip, wish, Limits(question.budget_bytes), dtype, dtype)
+    limits = Limits(question.budget_bytes, is_reserved=question.budget_bytes is not None)
+    plan = plan_job(networks, clip, wish, limits, dtype, dtype)
     return plan.told(), describe(plan.decode, clip.latent_size[2], clip.vae, dtype)
 
 

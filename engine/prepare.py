@@ -1,6 +1,6 @@
 """Everything that can be known of a job before it starts, and every refusal: nothing is loaded yet. Engine thread."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from engine.attention.attend import Attend
@@ -31,8 +31,11 @@ from engine.weights.preview import PreviewFile, find_preview_decoder
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job that can start. painter: the decoder of previews, where the model's folder has one."""
+class Outline:
+    """What a command comes to with its model, before pictures are read.
+
+    painter: the decoder of previews, where the model's folder has one.
+    """
 
     command: GenerateVideo
     model: Model
@@ -40,14 +43,10 @@ class Prepared:
     clip: Clip
     target: Target
     use: PictureUse
-    pictures: GivenPictures
     schedule: Schedule
     switch: Switch | None
     guidances: tuple[float, ...]
-    attend: Attend
     painter: PreviewFile | None
-    loras: tuple[LoraMatched, ...]
-    plan: JobPlan
 
     @property
     def is_guided(self) -> bool:
@@ -56,49 +55,37 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What a command comes to with its model, before pictures are read."""
+class Prepared(Outline):
+    """A job that can start."""
 
-    model: Model
-    networks: Networks
-    clip: Clip
-    target: Target
-    use: PictureUse
-    schedule: Schedule
-    switch: Switch | None
-    guidances: tuple[float, ...]
-    painter: PreviewFile | None
+    pictures: GivenPictures
+    attend: Attend
+    loras: tuple[LoraMatched, ...]
+    plan: JobPlan
 
 
 def prepare(job: Job, command: GenerateVideo) -> Prepared:
     """Look at everything. Raises whatever is in the way of the job."""
     check_settings(command)
-    looked = look(job.device, command)
-    check_weights(looked.model.files)
-    loras = tuple(match(looked.model, command))
-    check_given(command.given, looked.use)
+    outline, device = look(job.device, command), job.device
+    check_weights(outline.model.files)
+    loras = tuple(match(outline.model, command))
+    check_given(command.given, outline.use)
     check_last(command)
-    attend = attend_of(
-        command.sampling.attention, job.device.torch_device, job.device.network_dtype, looked.model.transformer.head_dim
-    )
+    head_dim = outline.model.transformer.head_dim
+    attend = attend_of(command.sampling.attention, device.torch_device, device.network_dtype, head_dim)
     if command.sampling.compile_blocks:
-        check_compile(job.device.torch_device)
-    factor = looked.clip.vae.temporal_factor
-    pictures = read_given(command.given, looked.target, command.frames, command.fps, factor, job.cancel.raise_if_set)
-    plan = plan_of(job.device, job.jobs_folder, command, looked, pictures)
+        check_compile(device.torch_device)
+    factor, on_wait = outline.clip.vae.temporal_factor, job.cancel.raise_if_set
+    pictures = read_given(command.given, outline.target, command.frames, command.fps, factor, on_wait)
+    plan = plan_of(device, job.jobs_folder, outline, pictures)
     plan.check()
     check_output(command.output)
-    return Prepared(
-        command=command,
-        pictures=pictures,
-        attend=attend,
-        loras=loras,
-        plan=plan,
-        **{name: getattr(looked, name) for name in Looked.__slots__},
-    )
+    known = {field.name: getattr(outline, field.name) for field in fields(Outline)}
+    return Prepared(**known, pictures=pictures, attend=attend, loras=loras, plan=plan)
 
 
-def look(device: Device, command: GenerateVideo) -> Looked:
+def look(device: Device, command: GenerateVideo) -> Outline:
     """The model and the clip of `command`. Raises what opening the model raises, INVALID_SIZE and INVALID_FRAMES."""
     model = open_model(command.model, command.parts)
     defaults = defaults_of(command.model, command.parts)
@@ -108,7 +95,8 @@ def look(device: Device, command: GenerateVideo) -> Looked:
     schedule = schedule_of(command)
     switch = switch_of(command, model, defaults, schedule)
     folder = model.files.folder
-    return Looked(
+    return Outline(
+        command=command,
         model=model,
         networks=networks_of(model, device.network_dtype, command.weights, command.loras),
         clip=Clip.of_pixels(model.vae, model.size_multiple, target.sampled, command.frames),
@@ -174,31 +162,31 @@ def match(model: Model, command: GenerateVideo) -> list[LoraMatched]:
     ]
 
 
-def plan_of(
-    device: Device, jobs_folder: Path, command: GenerateVideo, looked: Looked, pictures: GivenPictures | None = None
-) -> JobPlan:
-    """The plan of `command` with the memory that is free now. Raises what `plan_job` raises."""
-    painter = looked.painter
-    beside = 0 if painter is None else preview_stage_bytes(painter.config, looked.clip.latent_size, device)
+def plan_of(device: Device, jobs_folder: Path, outline: Outline, pictures: GivenPictures | None = None) -> JobPlan:
+    """The plan of a job with the memory that is free now. Raises what `plan_job` raises."""
+    command, painter = outline.command, outline.painter
+    beside = 0 if painter is None else preview_stage_bytes(painter.config, outline.clip.latent_size, device)
     wish = Wish(
-        looked.target,
+        outline.target,
         command.given,
-        guided=any(guidance != NO_GUIDANCE for guidance in looked.guidances),
+        guided=outline.is_guided,
         sampling=command.sampling,
         decode=command.decode,
         pictures=pictures,
         beside_sampling_bytes=beside,
     )
     limits = limits_on(device, jobs_folder, command.budget_bytes)
-    return plan_job(looked.networks, looked.clip, wish, limits, device.network_dtype, device.vae_dtype)
+    return plan_job(outline.networks, outline.clip, wish, limits, device.network_dtype, device.vae_dtype)
 
 
 def limits_on(device: Device, jobs_folder: Path, budget_bytes: int | None) -> Limits:
     """What may be used: of the card the budget or most of what is free, and most of host memory and of the disk."""
     free = int(free_bytes(device) * SHARE_OF_FREE_MEMORY)
+    is_card = device.torch_device.type != "cpu"
     return Limits(
         free if budget_bytes is None else budget_bytes,
         int(free_host_bytes() * SHARE_OF_FREE_MEMORY),
         int(free_disk_bytes(jobs_folder) * SHARE_OF_FREE_MEMORY),
-        one_memory=device.torch_device.type == "cpu",
+        one_memory=not is_card,
+        is_reserved=is_card and budget_bytes is not None,
     )

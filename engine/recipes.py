@@ -37,7 +37,7 @@ from engine.output.metadata import JobRecord
 from engine.output.video_writer import Before, VideoFormat, VideoWriter
 from engine.pictures.fit import Target
 from engine.pictures.given import read_given
-from engine.pictures.road import picture_use
+from engine.pictures.road import PictureRoad, picture_use
 from engine.prepare import Prepared, prepare
 from engine.preview import preview_scale, read_factors
 from engine.render import decode, encode
@@ -65,6 +65,7 @@ def continue_video(job: Job, command: ContinueVideo) -> None:
 def make_video(job: Job, folder: JobFolder, prepared: Prepared) -> None:
     """The job of `folder` from wherever it is to its MP4."""
     command, clip, plan = prepared.command, prepared.clip, prepared.plan
+    job.stages.limit_bytes = command.budget_bytes
     size = (command.width, command.height)
     with folder.recorded_end(command.output), frames_of(job, folder, clip, size, prepared.painter) as store:
         announce(job, folder, clip, size, command.fps, plan.decode, stages_of(prepared))
@@ -102,7 +103,7 @@ def decode_latents(job: Job, command: DecodeLatents) -> None:
     plan = plan_on(job.device, clip, command.decode, job.jobs_folder)
     check_output(command.output)
     size = size_of(clip, origin)
-    before = frames_before_of(job, clip, origin, size)
+    before = frames_before_of(job, command, clip, origin, size)
     folder = JobFolder.create(job.jobs_folder, command)
     with folder.recorded_end(command.output), frames_of(job, folder, clip, size) as store:
         announce(job, folder, clip, size, fps, plan, DECODE_STAGES)
@@ -151,19 +152,30 @@ def size_of(clip: Clip, origin: GenerateVideo | None) -> tuple[int, int]:
     return origin.width, origin.height
 
 
-def frames_before_of(job: Job, clip: Clip, origin: GenerateVideo | None, size: tuple[int, int]) -> Before | None:
+def frames_before_of(
+    job: Job, command: DecodeLatents, clip: Clip, origin: GenerateVideo | None, size: tuple[int, int]
+) -> Before | None:
     """The clip that the job that made the latents went on with, which its video begins with.
 
     None where it went on with none, and where that is gone: then there are the new frames alone. Raises what
-    `open_model` and `read_given` raise.
+    `read_given` raises.
     """
     extended = None if origin is None else origin.given.extend
     if origin is None or extended is None or origin.frames != clip.frames or not extended.is_file():
         return None
-    model = open_model(origin.model, origin.parts)
-    target = Target(size, model.size_multiple, picture_use(model.transformer, model.transformer.model_type).road)
+    target = target_of(command.model or origin.model, origin, clip, size)
     factor, on_wait = clip.vae.temporal_factor, job.cancel.raise_if_set
     return read_given(Given(extend=extended), target, origin.frames, origin.fps, factor, on_wait).before
+
+
+def target_of(model: Path, origin: GenerateVideo, clip: Clip, size: tuple[int, int]) -> Target:
+    """What the clip of `origin` was fitted to. Where `model` cannot be asked any more, it is covered with the clip."""
+    try:
+        opened = open_model(model, origin.parts)
+    except EngineError:
+        return Target(size, clip.vae.spatial_factor, PictureRoad.FRAMES)
+    transformer = opened.transformer
+    return Target(size, opened.size_multiple, picture_use(transformer, transformer.model_type).road)
 
 
 @contextlib.contextmanager

@@ -77,8 +77,8 @@ class RowsDone:
 def blocks_of(job: Job, vae: VideoVae, latents: Tensor, plan: DecodePlan, folder: Path) -> Iterator[DecodedBlock]:
     """The blocks of the decode that `plan` stands for.
 
-    When memory runs out for good it raises NO_PLAN_FITS if the smallest strips do not fit into what is free, and the
-    error itself if they should have fitted.
+    When memory runs out for good it raises NO_PLAN_FITS if the smallest strips do not fit into what is free or into
+    the budget, and the error itself if they should have fitted.
     """
     on_layer = OneAhead(job.device.torch_device, job.cancel)
     try:
@@ -92,9 +92,10 @@ def blocks_of(job: Job, vae: VideoVae, latents: Tensor, plan: DecodePlan, folder
             raise
         smallest = peak_in_smallest_strips(plan, latents.shape[4], vae.config, job.device.vae_dtype)
         free = free_bytes(job.device)
-        if smallest <= free:
+        budget = free if plan.budget_bytes is None else min(free, plan.budget_bytes)
+        if smallest <= budget:
             raise
-        raise EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=free, smallest_bytes=smallest) from error
+        raise EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=budget, smallest_bytes=smallest) from error
 
 
 def tell_of_recut(job: Job, strip_rows: int) -> None:

@@ -5,10 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from engine.clip import SHARE_OF_FREE_MEMORY
+from engine.decode.room import Room, room_in_memory, room_on_host
 from engine.denoise.block_pieces import BlockInPieces
 from engine.denoise.compiled import compiled_pieces
 from engine.denoise.experts import Experts
-from engine.device import release_memory
+from engine.device import free_host_bytes, release_memory
 from engine.errors import EngineError, ErrorCode
 from engine.events import ProductsChosen, Stage
 from engine.job import Job
@@ -54,8 +56,9 @@ def sample_latents(
     release_memory(job.device.torch_device)
     command, plan = prepared.command, prepared.plan
     with job.stages.run(Stage.SAMPLE, plan.sampling.predicted_peak_bytes, plan.budget_bytes) as progress:
-        way = way_of(prepared, texts, conditioning.to(job.device.torch_device))
+        way = way_of(prepared, texts, conditioning)
         state = way.start(prepared.clip.shape, command.seed) if kept is None else kept
+        way = way.begun(job.device.torch_device)
         experts = experts_of(job, prepared)
         try:
             with Keeping(folder.keep_state, job.keep_steps) as keeping:
@@ -124,11 +127,17 @@ def load_transformer(
         device.network_dtype,
         job.reading(Stage.SAMPLE),
         loading,
-        Residence(resident_blocks),
+        Residence(resident_blocks, room_for(prepared)),
     )
     for (product, why), layers in products_of(loaded.network, device.torch_device).items():
         job.emit(ProductsChosen(product, why, layers))
     return loaded
+
+
+def room_for(prepared: Prepared) -> Room:
+    """Where swapped blocks wait: in page-locked memory where there is enough, else in their files."""
+    has_room = prepared.plan.sampling.host_bytes <= free_host_bytes() * SHARE_OF_FREE_MEMORY
+    return room_on_host if has_room or not prepared.networks.in_files else room_in_memory
 
 
 def preview_of(job: Job, prepared: Prepared) -> Preview | None:

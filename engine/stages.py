@@ -24,7 +24,10 @@ def libraries_bytes(stage: Stage, device: torch.device) -> int:
 
 @dataclass(slots=True)
 class Stages:
-    """What the stages of one job were to take and took so far; `current` is the one that runs or failed."""
+    """What the stages of one job were to take and took so far; `current` is the one that runs or failed.
+
+    limit_bytes: what a card may reserve for a stage, where a person has said so.
+    """
 
     emit: Callable[[Event], None]
     device: torch.device
@@ -33,6 +36,7 @@ class Stages:
     peak_bytes: dict[Stage, int] = field(default_factory=dict)
     predicted_bytes: dict[Stage, int] = field(default_factory=dict)
     budget_bytes: dict[Stage, int] = field(default_factory=dict)
+    limit_bytes: int | None = None
 
     @contextlib.contextmanager
     def run(
@@ -41,7 +45,7 @@ class Stages:
         """Run the block as `stage`; gives a function that reports progress as done of total.
 
         Prediction and budget count the stage's own tensors. They are announced on top of what is held already, with
-        the allowance for libraries. A card gives the stage no more than its budget.
+        the allowance for libraries. A card gives the stage no more than the limit.
         """
         self.current = stage
         began, peak = time.perf_counter(), PeakMemory(self.device)
@@ -50,7 +54,8 @@ class Stages:
                 ground = held_bytes(self.device) + libraries_bytes(stage, self.device)
                 budget = None if budget_bytes is None else ground + budget_bytes
                 self._promise(stage, ground + predicted_peak_bytes, budget)
-                with held_to(self.device, budget):
+                limit = None if self.limit_bytes is None else ground + self.limit_bytes
+                with held_to(self.device, limit):
                     yield lambda done, total: self.emit(StageProgressed(stage, done, total))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)

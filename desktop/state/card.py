@@ -29,7 +29,7 @@ class CardState(QObject):
         self.name: str | None = None
         self.total_bytes: int | None = None
         self.is_known = False  # nothing is, before the first reading
-        self.gave_way: int | None = None  # blocks that the preset wanted on the card, and that did not fit
+        self._gave_way: int | None = None
         memory.sample_changed.connect(self._look)
         prompt.outlook.changed.connect(self._take_outlook)
         prompt.optimise.changed.connect(self.changed)
@@ -51,6 +51,13 @@ class CardState(QObject):
         return settings_of(preset, outlook.backends, self._prompt.defaults, blocks=outlook.blocks, forms=forms)
 
     @property
+    def gave_way(self) -> int | None:
+        """Blocks that the preset wanted on the card and that did not fit, so that the planner chooses how many."""
+        values = self._prompt.optimise.values
+        is_left = values.residents_of_preset and values.sampling.resident_blocks is None
+        return self._gave_way if is_left else None
+
+    @property
     def is_used(self) -> bool:
         """Whether everything is as the preset proposes it."""
         proposed, values = self.proposed, self._prompt.optimise.values
@@ -70,7 +77,7 @@ class CardState(QObject):
         proposed, optimise = self.proposed, self._prompt.optimise
         if proposed is None:
             return
-        self.gave_way = None
+        self._gave_way = None
         width, height = self._turned(proposed)
         sampling = replace(
             optimise.values.sampling, attention=proposed.attention, resident_blocks=proposed.resident_blocks
@@ -109,11 +116,11 @@ class CardState(QObject):
     def _give_way(self) -> None:
         """Leave the blocks to the planner where those of the preset do not fit; what was chosen by hand stays."""
         optimise, outlook = self._prompt.optimise, self._prompt.outlook
-        residents = optimise.values.sampling.resident_blocks
-        sampling = outlook.stage(Stage.SAMPLE)
+        values, sampling = optimise.values, outlook.stage(Stage.SAMPLE)
+        residents = values.sampling.resident_blocks
+        if not values.residents_of_preset or residents is None:
+            return
         fits = outlook.refusal is None and (sampling is None or sampling.fits)
-        if not optimise.values.residents_of_preset or residents is None:
-            self.gave_way = self.gave_way if residents is None else None
-        elif not fits and outlook.is_over_budget:
-            self.gave_way = residents
-            optimise.change_sampling(replace(optimise.values.sampling, resident_blocks=None))
+        if (not fits and outlook.is_over_budget) or outlook.refused_setting == "resident_blocks":
+            self._gave_way = residents
+            optimise.change(replace(values, sampling=replace(values.sampling, resident_blocks=None)))

@@ -9,6 +9,7 @@ from engine.card_presets import DistilledRecipe, distilled_recipes
 from engine.generation import SamplingSettings, Solver, sampling_from
 
 BUDGET_STEP_BYTES = 16 << 20
+LARGEST_COUNT, LARGEST_BUDGET_BYTES = (1 << 31) - 1, 1 << 50  # that the fields can show
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,12 @@ class OptimiseState(QObject):
         is_preset = self.values.residents_of_preset and sampling.resident_blocks == self._residents
         self.change(replace(self.values, sampling=sampling, residents_of_preset=is_preset))
 
+    def leave_model(self) -> None:
+        """Another model has other blocks, and is not distilled as the one before was; the rest suits all."""
+        first, sampling = OptimiseValues(), replace(self.values.sampling, resident_blocks=None)
+        values = replace(self.values, sampling=sampling, residents_of_preset=False)
+        self.change(replace(values, recipe=first.recipe, solver=first.solver))
+
     @Slot(object)
     def set_budget(self, budget_bytes: int | None) -> None:
         """The most live bytes that every stage may take; None leaves it to the engine."""
@@ -77,6 +84,29 @@ def optimise_from(text: str) -> OptimiseValues:
     try:
         stated = json.loads(text)
         sampling, solver = sampling_from(stated.pop("sampling")), Solver(stated.pop("solver"))
-        return OptimiseValues(sampling=sampling, solver=solver, **stated)
+        values = OptimiseValues(sampling=sampling, solver=solver, **stated)
+        return values if _is_sound(values) else OptimiseValues()
     except (ValueError, TypeError, LookupError, AttributeError):
         return OptimiseValues()
+
+
+def _is_sound(values: OptimiseValues) -> bool:
+    """Whether everything is of the kind that it should be, which a file does not promise."""
+    sampling, recipe = values.sampling, values.recipe
+    switches = (
+        sampling.compile_blocks, sampling.joint_guidance, values.rounds_input, values.residents_of_preset,
+    )  # fmt: skip
+    return (
+        all(isinstance(each, bool) for each in switches)
+        and _is_count(sampling.resident_blocks, LARGEST_COUNT)
+        and _is_count(sampling.chunk_tokens, LARGEST_COUNT)
+        and _is_count(values.budget_bytes, LARGEST_BUDGET_BYTES)
+        and type(sampling.step_cache) in (int, float)
+        and 0 <= sampling.step_cache <= 1
+        and (recipe is None or isinstance(recipe, str))
+    )
+
+
+def _is_count(value: object, largest: int) -> bool:
+    """Whether it is a whole number that can be meant, or None; a switch is a number to Python alone."""
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest)

@@ -10,6 +10,9 @@ from engine.errors import EngineError, ErrorCode
 from engine.events import Stage, StageOutlook
 from engine.generation import SamplingSettings
 
+DECODE_SETTINGS = frozenset(
+    {"strip_rows", "chunk_latents", "tile_width", "tile_height", "stride_width", "stride_height"}
+)
 MEASURED_STAGES = (Stage.TEXT, Stage.IMAGE, Stage.SAMPLE, Stage.DECODE)  # that take memory worth a bar
 
 
@@ -33,6 +36,7 @@ class OutlookState(QObject):
         super().__init__(parent)
         self.standing = EngineStanding.LOADING
         self.wanted: PlanJob | None = None
+        self.is_put_off = False  # other settings than the planned ones wait for the running job to end
         self.outlook: JobOutlook | None = None
         self.refusal: EngineError | None = None
         self.ground_bytes: int | None = None  # what a stage would find held, as the engine said last
@@ -43,6 +47,18 @@ class OutlookState(QObject):
     def is_invalid(self) -> bool:
         """Whether the engine will refuse these settings however much memory there is."""
         return self.refusal is not None and not self.is_over_budget
+
+    @property
+    def refused_setting(self) -> str | None:
+        """The name of the setting that the engine will refuse, where it is one."""
+        if self.refusal is None or self.refusal.code is not ErrorCode.INVALID_SETTING:
+            return None
+        return str(self.refusal.details.get("name"))
+
+    @property
+    def is_decode_refused(self) -> bool:
+        """Whether it is for decoding that there is no plan."""
+        return self.refusal is not None and (self.is_over_budget or self.refused_setting in DECODE_SETTINGS)
 
     @property
     def is_over_budget(self) -> bool:
@@ -92,13 +108,21 @@ class OutlookState(QObject):
         """A plan was asked for; what is known stays on show unless it is of another clip or another way to decode."""
         if self.wanted is None or _clip_of(request.command) != _clip_of(self.wanted.command):
             self.outlook = self.refusal = None
-        self.wanted = request
+        self.wanted, self.is_put_off = request, False
         self.changed.emit()
 
     def forget(self) -> None:
         """There is nothing that could be planned."""
         self.wanted = self.outlook = self.refusal = None
+        self.is_put_off = False
         self.changed.emit()
+
+    def put_off(self, request: PlanJob | None) -> None:
+        """A plan for `request` has to wait for the running job to end, unless it is the one that is known."""
+        is_other = request != self.wanted
+        if is_other != self.is_put_off:
+            self.is_put_off = is_other
+            self.changed.emit()
 
     @Slot(object, object)
     def take_outlook(self, request: PlanJob, outlook: JobOutlook) -> None:

@@ -62,6 +62,7 @@ class PromptState(QObject):
         self.start.take_use(defaults.pictures)
         self.outlook = OutlookState(self)
         self.values = _initial(defaults)
+        self._restored: Path | None = None  # the model for which `optimise` was restored, before its defaults are known
 
     def change(self, values: PromptValues) -> None:
         """Take new values; silent when nothing differs, so that views may echo what they show."""
@@ -75,7 +76,10 @@ class PromptState(QObject):
         return self.use.model
 
     def take_model(self, use: ModelUse, defaults: ModelDefaults | None, *, is_ready: bool) -> None:
-        """Use another model, or another form of it. With other `defaults` the settings begin anew; None keeps them."""
+        """Use another model, or another form of it. With other `defaults` the settings begin anew; None keeps them.
+
+        So do those of `optimise` that are meant for one model, unless they were restored for this one.
+        """
         before, values = (self.use, self.is_model_ready, self.defaults), self.values
         self.use, self.is_model_ready = use, is_ready
         if defaults is not None and defaults != self.defaults:
@@ -84,6 +88,9 @@ class PromptState(QObject):
             self.defaults = defaults
             self.values = self._fresh(own)
             self.start.take_use(defaults.pictures)
+            if use.model != self._restored:
+                self.optimise.leave_model()
+            self._restored = None
         if before != (use, is_ready, self.defaults):
             self.model_changed.emit()
         if self.values != values:
@@ -108,6 +115,11 @@ class PromptState(QObject):
         """What the person wrote last time; nothing written leaves the model's own negative prompt."""
         negative = negative_prompt or self.values.negative_prompt
         self.change(replace(self.values, prompt=prompt, negative_prompt=negative))
+
+    def restore_optimise(self, values: OptimiseValues) -> None:
+        """How sampling was fitted and made fast last time with the model in use, whose defaults may yet come."""
+        self._restored = self.model
+        self.optimise.change(values)
 
     def decode_settings(self) -> DecodeSettings:
         """How latents are decoded by a job that does nothing else: within its own budget, or that of whole jobs."""
@@ -146,8 +158,11 @@ class PromptState(QObject):
     @property
     def can_generate(self) -> bool:
         """Whether a job may be begun, as far as the window can tell."""
-        is_refused = self.problem() is not None or self.outlook.is_invalid
-        return self.has_prompt and self.is_model_ready and not is_refused and not self.start.missing
+        return self.has_prompt and self.is_model_ready and self.refusal() is None and not self.start.missing
+
+    def refusal(self) -> EngineError | None:
+        """What stands in the way whatever memory there is: a problem, or what the engine said; None for nothing."""
+        return self.problem() or (self.outlook.refusal if self.outlook.is_invalid else None)
 
     def problem(self) -> EngineError | None:
         """The first setting that the engine would refuse, or None; the same checks as the engine's own."""

@@ -127,11 +127,6 @@ class StartState(QObject):
             self.strength = strength
             self.changed.emit()
 
-    def reset(self) -> None:
-        """Begin from words alone, where the model can."""
-        self._chosen, self.files, self.strength = StartKind.TEXT, {}, Given().strength
-        self.changed.emit()
-
     def place_for(self, file: Path) -> tuple[StartKind, str] | None:
         """The way and the slot that a dropped file is meant for; None where the model has no use for it."""
         slots, kinds = ((FIRST, LAST), PICTURE_KINDS) if is_picture(file) else ((EXTEND, RESTYLE), CLIP_KINDS)

@@ -13,7 +13,7 @@ from desktop.decode_words import (
     recut_text,
     waiting_text,
 )
-from desktop.failure_words import failure_text
+from desktop.failure_words import problem_text
 from desktop.icons import icon
 from desktop.state.decode import DecodeChoice, DecodeState
 from desktop.state.job import JobState
@@ -119,18 +119,19 @@ class DecodePanel(QFrame):
         return None if self._outlook.outlook is None else self._outlook.outlook.decode
 
     def _why_not(self) -> str:
-        if self._outlook.standing is EngineStanding.READY and self._outlook.wanted is None:
+        is_stuck = self._outlook.wanted is None or self._outlook.is_invalid
+        if self._outlook.standing is EngineStanding.READY and is_stuck:
             return no_question_text()
         return waiting_text(self._outlook.standing)
 
     def _show_problem(self) -> None:
-        refusal = None if self._job.is_busy else self._outlook.refusal
+        is_told = self._outlook.is_decode_refused and not self._job.is_busy
+        refusal = self._outlook.refusal if is_told else None
         self._plan.setVisible(refusal is None)
         self._problem.setVisible(refusal is not None)
         self._alarm.setVisible(refusal is not None and not self._title.isChecked())
         if refusal is not None:
-            text = failure_text(refusal.code, refusal.details, None)
-            self._problem.show_text(f"{text.title} {text.advice}")
+            self._problem.show_text(problem_text(refusal))
             self._alarm.setText(
                 self.tr("Budget too small") if self._outlook.is_over_budget else self.tr("Not possible")
             )

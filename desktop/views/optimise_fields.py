@@ -33,7 +33,7 @@ class OptimiseFields(QWidget):
         super().__init__()
         self._state, self._library, self._card = state, library, card
         self._attention, self._weights = ChoiceBox(self.tr("Attention")), ChoiceBox(self.tr("Weights"))
-        self._solver, self._recipe = ChoiceBox(self.tr("Solver")), ChoiceBox(self.tr("Distilled"))
+        self._solver, self._recipe = ChoiceBox(self.tr("Solver")), ChoiceBox(self.tr("Distilled model"))
         self._blocks = _automatic(self.tr("Blocks on the card"), AUTOMATIC, MOST_BLOCKS, 1)
         self._tokens = _automatic(self.tr("Tokens at a time"), 0, MOST_TOKENS, TOKENS_STEP)
         self._cache = number_field(QDoubleSpinBox(), self.tr("Step cache"))

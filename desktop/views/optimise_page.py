@@ -114,14 +114,27 @@ class OptimisePage(Page):
         self._proposed.setVisible(proposed is not None)
         self._instead.show_text(instead)
         self._instead.setVisible(bool(instead))
-        self.use.setEnabled(proposed is not None and not card.is_used)
         self.use.setText(self.tr("The preset is in use") if card.is_used else self.tr("Use the preset"))
         is_plain = self._state.optimise.values == self._plain()
-        self.reset.setEnabled(not is_plain or self._state.use.weights is not WeightForm.STORED)
+        self._enable(
+            use=proposed is not None and not card.is_used,
+            reset=not is_plain or self._state.use.weights is not WeightForm.STORED,
+        )
+
+    def _enable(self, *, use: bool, reset: bool) -> None:
+        """The focus of a button that cannot be pressed any more goes to the other, and not to a field for numbers."""
+        if use and self.reset.hasFocus() and not reset:
+            self.use.setEnabled(True)
+            self.use.setFocus()
+        elif reset and self.use.hasFocus() and not use:
+            self.reset.setEnabled(True)
+            self.reset.setFocus()
+        self.use.setEnabled(use)
+        self.reset.setEnabled(reset)
 
     def _show_effect(self) -> None:
         outlook = self._state.outlook
-        known = outlook.outlook
+        known = None if outlook.is_put_off else outlook.outlook
         stages = [] if known is None else [each for each in known.planned.stages if each.stage in MEASURED_STAGES]
         self.bars.show_stages(stages, BarScale(outlook.budget_bytes, self._card.total_bytes))
         self.bars.setVisible(bool(stages))
@@ -139,6 +152,5 @@ class OptimisePage(Page):
 
     @Slot()
     def _reset(self) -> None:
-        self._card.gave_way = None
         self._state.optimise.change(self._plain())
         self._library.choose_weights(WeightForm.STORED)

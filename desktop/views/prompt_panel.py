@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from desktop.failure_words import failure_text
+from desktop.failure_words import problem_text
 from desktop.icons import icon
 from desktop.start_words import missing_start_text
 from desktop.state.job import JobState, Phase
@@ -136,6 +136,7 @@ class PromptPanel(QFrame):
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         area.setWidget(content)
         self.decode_panel.opened.connect(self._scroll_to_decoding, Qt.ConnectionType.QueuedConnection)
         self._area = area
@@ -204,11 +205,10 @@ class PromptPanel(QFrame):
 
     @Slot()
     def _show_problem(self) -> None:
-        problem = self._state.problem()
+        problem = self._state.refusal()
         missing = missing_start_text(self._state.start.missing)
         if problem is not None:
-            text = failure_text(problem.code, problem.details, None)
-            self._problem.show_text(f"{text.title} {text.advice}")
+            self._problem.show_text(problem_text(problem))
         self._problem.setVisible(problem is not None)
         self._missing.show_text(missing)
         self._missing.setVisible(bool(missing) and problem is None)

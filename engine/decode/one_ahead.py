@@ -1,4 +1,4 @@
-"""How far the host may run ahead of a card while it decodes. Lives on the engine's thread."""
+"""How far the host may run ahead of a card. Lives on the engine's thread."""
 
 import torch
 

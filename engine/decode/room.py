@@ -26,6 +26,11 @@ def room_on_host(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tens
     return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
 
 
+def room_in_memory(shape: Shape, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Plain memory outside the card: for what is copied so seldom that page-locking it would cost more."""
+    return torch.empty(shape, dtype=dtype)
+
+
 class RoomInFiles:
     """Memory mapped from files in `folder`, for caches that host memory cannot hold.
 

@@ -54,9 +54,9 @@ class Experts:
         """What predicts velocities at `step`. Raises what loading raises."""
         expert = None if self._switch is None else self._switch.expert_at(step)
         if self._loaded is None or expert is not self._expert:
-            self.close()
+            self._let_go()
             self._loaded, self._expert = self._load(expert, self.plan.resident_blocks), expert
-        if self.is_first_of(step + 1):
+        if self._switch is not None and self._switch.step == step + 1:
             self._ahead.start()
         network, swap = self._loaded.network, self._loaded.swap
         return Denoiser(network, swap.walk, self.plan.chunk_tokens, self._attend, self._in_pieces)
@@ -68,16 +68,21 @@ class Experts:
     def make_smaller(self) -> bool:
         """Go on in smaller pieces, or with fewer blocks on the device; False where nothing gets smaller any more."""
         plan = smaller(self.plan)
+        while self._loaded is None and plan is not None and plan.resident_blocks == self.plan.resident_blocks:
+            plan = smaller(plan)  # it was loading that found no room, to which pieces are nothing
         if plan is None:
             return False
         if plan.resident_blocks != self.plan.resident_blocks:
-            self.close()
+            self._let_go()
         self.plan = plan
         return True
 
     def close(self) -> None:
-        """Let go of the transformer that is loaded."""
+        """Let go of everything."""
         self._ahead.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._loaded is not None:
             self._loaded.swap.close()
         self._loaded = None

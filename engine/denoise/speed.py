@@ -12,6 +12,7 @@ import torch
 
 from engine.decode.room import room_on_host
 from engine.denoise.plan import SamplingPlan
+from engine.device import is_out_of_memory
 
 ROUNDS = 3  # of which the fastest counts: the first one wakes the device up
 SIDES = {"cuda": 4096, "cpu": 1024}  # of the matrices that are multiplied
@@ -28,9 +29,19 @@ class Speed:
     copied_bytes: float
 
 
+def speed_of(device: torch.device, dtype: torch.dtype) -> Speed | None:
+    """What `device` does with products of `dtype`; None where there is no memory to try."""
+    try:
+        return _tried(device, dtype)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
 @cache
-def speed_of(device: torch.device, dtype: torch.dtype) -> Speed:
-    """Try `device` for a tenth of a second or less; `dtype` is that of the products."""
+def _tried(device: torch.device, dtype: torch.dtype) -> Speed:
+    """Takes a tenth of a second or less, once."""
     side = SIDES.get(device.type, SIDES["cpu"])
     a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
     flop = 2 * side**3 / _fastest(lambda: torch.mm(a, b), device)

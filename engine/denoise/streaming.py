@@ -62,7 +62,7 @@ class Denoiser:
         """
         config = self._network.config
         grid = config.grid((latents.shape[2], latents.shape[3], latents.shape[4]))
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():  # in inference mode quantised layers cannot be compiled
             time = self._time_vectors(timestep)  # [B, G, E]
             given = self._given(grid, time, text, image)
             x = self._embedded(latents, grid)  # [B, L, E]

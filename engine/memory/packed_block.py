@@ -73,13 +73,18 @@ class PackedBlock:
         self._lent = {}
 
     def _packed(self, room: Room, device: torch.device) -> Tensor | None:
-        """All tensors in one piece, which the block has from now on; None where there is no memory for it."""
+        """All tensors in one piece, which the block has from now on; None where they stay as they are in host memory.
+
+        A system page-locks only so much, and a slower copy is better than none.
+        """
         try:
             piece = room((self.size,), torch.uint8, device)
         except (RuntimeError, MemoryError):
             if room is not room_on_host:
                 raise
-            return None  # a system page-locks only so much, and a slower copy is better than none
+            if all(place.host.device.type == "cpu" for place in self._places):
+                return None
+            piece = torch.empty(self.size, dtype=torch.uint8)
         for number, place in enumerate(self._places):
             view = place.within(piece)
             view.copy_(place.host.detach())

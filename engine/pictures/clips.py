@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.pictures.ffmpeg_reader import FfmpegReader, OnWait
-from engine.pictures.read import LARGEST_PIXELS, picture_invalid
+from engine.pictures.read import LARGEST_PIXELS, check_is_file, is_still, picture_invalid
 
 # Nothing of a network, and no lists of other files.
 DEMUXERS = "mov,matroska,avi,gif,apng,mpegts,mpeg,flv,ogg,asf,mxf,dv,m4v,h264,hevc"
@@ -92,8 +92,9 @@ def _look(file: Path, on_wait: OnWait) -> tuple[int, int, float | None]:
 
 
 def _reader(file: Path, filters: list[str], on_wait: OnWait, *more: str, loglevel: str = "error") -> FfmpegReader:
-    if file.exists() and not file.is_file():
-        raise picture_invalid(file, "it is no file")  # a pipe or a device might never end
+    check_is_file(file)
+    if is_still(file):
+        raise picture_invalid(file, "it is a picture, not a clip")
     source = ("-loglevel", f"level+{loglevel}", "-nostats", *CAREFUL, "-i", f"file:{file}", "-map", "0:V:0")
     shown = ("-vf", ",".join(filters), "-fps_mode", "passthrough")
     return FfmpegReader(file, [*source, *shown, *more, *AS_PPM], on_wait)

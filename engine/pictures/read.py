@@ -8,6 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from engine.errors import EngineError, ErrorCode
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # no others: some of them run programs
+STILLS = tuple(kind for kind in FORMATS if kind != "GIF")
 LARGEST_PIXELS = 89_478_485  # a quarter of a GiB in RGB; the library warns of files beyond it
 WHITE = (255, 255, 255, 255)
 WIDE_MODES = ("I", "F")
@@ -36,9 +37,25 @@ def picture_invalid(file: Path, reason: str) -> EngineError:
     return EngineError(ErrorCode.PICTURE_INVALID, file=str(file), reason=reason)
 
 
+def check_is_file(file: Path) -> None:
+    """See that `file` is there and has an end, as pipes and devices might not. Raises PICTURE_INVALID."""
+    if not file.exists():
+        raise picture_invalid(file, "there is no such file")
+    if not file.is_file():
+        raise picture_invalid(file, "it is no file")
+
+
+def is_still(file: Path) -> bool:
+    """Whether `file` is a single picture that no program plays. A GIF always is a clip, maybe a short one."""
+    try:
+        with Image.open(file, formats=STILLS) as picture:
+            return not getattr(picture, "is_animated", False)
+    except Exception:  # a clip, or damaged
+        return False
+
+
 def _read(file: Path) -> np.ndarray:
-    if file.exists() and not file.is_file():
-        raise picture_invalid(file, "it is no file")  # a pipe or a device might never end
+    check_is_file(file)
     with Image.open(file, formats=FORMATS) as picture:
         width, height = picture.size
         if width * height > LARGEST_PIXELS:

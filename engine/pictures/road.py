@@ -73,8 +73,6 @@ def check_given(given: Given, use: PictureUse) -> None:
     _check_alone(given)
     _check_opening(given, use)
     _check_last(given, use)
-    if given.restyle is not None and not 0 < given.strength <= 1:
-        raise _refused("strength", given.strength, "above 0, up to 1")
 
 
 def _check_alone(given: Given) -> None:
@@ -106,5 +104,5 @@ def _refuse(given: Given, name: str, allowed: str) -> None:
         raise _refused(name, str(path), allowed)
 
 
-def _refused(name: str, value: str | float, allowed: str) -> EngineError:
+def _refused(name: str, value: str, allowed: str) -> EngineError:
     return EngineError(ErrorCode.INVALID_SETTING, name=name, value=value, allowed=allowed)

@@ -147,7 +147,8 @@ def read_state(file: Path, expected: str) -> SamplingState:
     if metadata.get("checksum") != _checksum(metadata, _entries(values), map(_bytes, values)):
         raise unusable(file, "is damaged: its checksum is another")
     if metadata.get("fingerprint") != expected:
-        raise unusable(file, "was sampled with other settings, or with files of the model that have changed since")
+        changed = "files of the model, pictures or clips that have changed since"
+        raise unusable(file, f"was sampled with other settings, or with {changed}")
     try:
         x, past, cache = put_together(json.loads(metadata["plan"]), values, KINDS)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

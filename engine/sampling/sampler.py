@@ -5,7 +5,7 @@ pieces, and one that is broken off never was.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -49,6 +49,10 @@ class Way:
         """Where the way begins: noise of `shape` [1, z, T, h, w], or a clip that noise was added to."""
         x = started(seeded_noise(shape, seed), self.schedule.sigmas[0], self.conditioning)
         return SamplingState(0, self.schedule.steps, x, Past(), self.fingerprint)
+
+    def begun(self, device: torch.device) -> "Way":
+        """The way behind its start, on `device`: a clip that noise was added to is of no more use."""
+        return replace(self, conditioning=replace(self.conditioning, start=None).to(device))
 
     def texts_at(self, step: int) -> Texts:
         """What steers `step`; the negative prompt only where guidance leads away from it."""

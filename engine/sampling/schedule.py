@@ -6,7 +6,9 @@ levels towards noise, s' = k s / (1 + (k - 1) s), because larger pictures need m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 
+from engine.errors import EngineError, ErrorCode
 from engine.generation import Solver
 
 TRAINING_TIMES = 1000
@@ -87,12 +89,16 @@ def schedule_for(solver: Solver, steps: int, shift: float, times: Sequence[float
 
 
 def started_at(schedule: Schedule, strength: float) -> Schedule:
-    """The end of `schedule` from the first level that is not above `strength` on, but at least its last step.
+    """The end of `schedule` from the first level that is not above `strength` on.
 
-    What is sampled from there is a clip noised to `sigmas[0]` of the result. Strength 1 is all of it.
+    What is sampled from there is a clip noised to `sigmas[0]` of the result. Strength 1 is all of it. Raises
+    INVALID_SETTING with the least strength that these steps allow for one below their last level.
     """
     skipped = sum(sigma > strength for sigma in schedule.sigmas[:-1])
-    skipped = min(skipped, schedule.steps - 1)
+    if skipped == schedule.steps:
+        least = Decimal(schedule.sigmas[-2]).quantize(Decimal("0.001"), ROUND_CEILING).normalize()
+        allowed = f"{least:f} - 1 with these {schedule.steps} steps; more steps allow less"
+        raise EngineError(ErrorCode.INVALID_SETTING, name="strength", value=strength, allowed=allowed)
     return Schedule(schedule.sigmas[skipped:], schedule.timesteps[skipped:])
 
 

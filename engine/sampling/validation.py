@@ -17,18 +17,32 @@ LARGEST_SIDE = 8192  # of which H.264 knows no level more
 
 
 def check_size(width: int, height: int, multiple: int) -> None:
-    """Raise INVALID_SIZE with the nearest valid sizes unless both sides are positive multiples of `multiple`."""
+    """See that both sides are multiples of `multiple`, from one of it to LARGEST_SIDE.
+
+    Raises INVALID_SIZE with the nearest valid sizes.
+    """
     choices = list(product(_nearest_multiples(width, multiple), _nearest_multiples(height, multiple)))
     if (width, height) in choices:
         return
     choices.sort(key=lambda size: abs(size[0] - width) + abs(size[1] - height))
-    nearest = ", ".join(f"{w}x{h}" for w, h in choices)
-    raise EngineError(ErrorCode.INVALID_SIZE, width=width, height=height, multiple=multiple, nearest=nearest)
+    raise _invalid_size(width, height, multiple, (multiple, LARGEST_SIDE // multiple * multiple), choices)
 
 
 def _nearest_multiples(value: int, multiple: int) -> list[int]:
-    below = max(multiple, value // multiple * multiple)
-    return [below] if value <= below else [below, below + multiple]
+    most = LARGEST_SIDE // multiple * multiple
+    below = min(max(multiple, value // multiple * multiple), most)
+    return [below] if value <= below or below == most else [below, below + multiple]
+
+
+def _invalid_size(
+    width: int, height: int, multiple: int, limits: tuple[int, int], nearest: list[tuple[int, int]]
+) -> EngineError:
+    smallest, largest = limits
+    said = ", ".join(f"{w}x{h}" for w, h in nearest)
+    return EngineError(
+        ErrorCode.INVALID_SIZE, width=width, height=height, multiple=multiple, nearest=said,
+        smallest=smallest, largest=largest,
+    )  # fmt: skip
 
 
 def sampled_size(width: int, height: int, multiple: int) -> tuple[int, int]:
@@ -39,16 +53,19 @@ def sampled_size(width: int, height: int, multiple: int) -> tuple[int, int]:
     sides = [_nearest_sides(side, multiple) for side in (width, height)]
     if width in sides[0] and height in sides[1]:
         return -(-width // multiple) * multiple, -(-height // multiple) * multiple
-    nearest = ", ".join(f"{w}x{h}" for w, h in product(*sides))
-    needed = multiple if min(width, height) < multiple else COLOUR_PIXELS
-    raise EngineError(ErrorCode.INVALID_SIZE, width=width, height=height, multiple=needed, nearest=nearest)
+    raise _invalid_size(width, height, COLOUR_PIXELS, _side_limits(multiple), list(product(*sides)))
 
 
 def _nearest_sides(side: int, multiple: int) -> list[int]:
     """The `side` itself if a video can have it, else the one or two nearest."""
     below = side // COLOUR_PIXELS * COLOUR_PIXELS
-    least, most = -(-multiple // COLOUR_PIXELS) * COLOUR_PIXELS, LARGEST_SIDE // multiple * multiple
+    least, most = _side_limits(multiple)
     return sorted({min(max(near, least), most) for near in (below, side + side % COLOUR_PIXELS)})
+
+
+def _side_limits(multiple: int) -> tuple[int, int]:
+    """The shortest and the longest side of a video that is cut out of sides of multiples of `multiple`."""
+    return -(-multiple // COLOUR_PIXELS) * COLOUR_PIXELS, LARGEST_SIDE // multiple * multiple
 
 
 def check_frames(frames: int, temporal_factor: int) -> None:
@@ -70,7 +87,7 @@ def check_settings(command: GenerateVideo) -> None:
     check_fps(command.fps)
     _check_experts(command)
     _check_times(command.times)
-    _require("strength", command.given.strength, "0 - 1", 0 <= command.given.strength <= 1)
+    _require("strength", command.given.strength, "above 0, up to 1", 0 < command.given.strength <= 1)
     _check_sampling(command.sampling)
 
 

@@ -85,6 +85,26 @@ def network_bytes(
     return NetworkBytes(shell, tuple(blocks), WORK_BYTES if is_quantized else 0, host)
 
 
+def stays_in_files(model: Description, form: WeightForm, dtype: str) -> bool:
+    """Whether the blocks of `model` are used as their files have them.
+
+    That is plain values in `dtype`, called as files call it, and nothing that `form` makes smaller.
+    """
+    to = QUANTIZED_FORMS.get(form)
+    names = [name for name in model.sources if block_of(name, BLOCKS[model.role]) >= 0]
+    return not any(_is_converted(model, name, to, dtype) for name in names)
+
+
+def _is_converted(model: Description, name: str, to: QuantFormat | None, dtype: str) -> bool:
+    source = model.sources[name]
+    if source.pieces:
+        return True
+    if is_held_quantized(model, name, to):
+        return to is not None and to is not source.quantization and is_quantized_layer(name.removesuffix(WEIGHT), to)
+    as_stored = (*NARROW_FLOATS, "F32") if _is_used_wide(model, name) else (dtype,)
+    return source.quantization is not None or _dtype_of(model, source) not in as_stored
+
+
 def block_of(name: str, start: str) -> int:
     """The number of the block that a parameter belongs to, -1 for none."""
     return int(name.removeprefix(start).partition(".")[0]) if name.startswith(start) else -1

@@ -98,6 +98,8 @@ class Desks:
         allocator: AllocatorSource | None = None,
         load: LoadEngine | None = None,
         model: Path | None = None,
+        *,
+        with_chosen_model: bool = True,
     ) -> Desk:
         engine = ScriptedEngine(self._folder, script)
         store = QSettings(str(self._folder / "settings.ini"), QSettings.Format.IniFormat)
@@ -105,7 +107,7 @@ class Desks:
         app = App(self._qapp, load or (lambda: (engine, allocator)), prompt, Settings(store))
         desk = Desk(app, engine, self._folder, self._qtbot)
         self._open.append(desk)
-        app.start()
+        app.start(with_chosen_model=with_chosen_model)
         self._qtbot.waitExposed(app.window)
         return desk
 

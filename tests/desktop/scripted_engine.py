@@ -45,6 +45,7 @@ MIB = 1 << 20
 HELD = 500 * MIB  # what the process takes before a stage begins
 BUDGET = 1024 * MIB
 SMALLEST = 112 * MIB
+LATENTS = "latents.safetensors"
 
 
 BACKENDS = (
@@ -90,7 +91,7 @@ class ScriptedEngine:
         self.kept_steps = 0
 
     def plan_job(self, request: PlanJob) -> JobOutlook:
-        """Strips that get thinner with the budget; tiles of other sides than the usual ones are refused."""
+        """Strips that get thinner with the budget; odd tiles, and blocks that there are not, are refused."""
         self.plans.append(request)
         time.sleep(self.script.plan_seconds)
         command = request.command
@@ -98,6 +99,10 @@ class ScriptedEngine:
         if decode.tiling.tile_width % 8:
             width = decode.tiling.tile_width
             raise EngineError(ErrorCode.INVALID_SETTING, name="tile_width", value=width, allowed="multiples of 8")
+        residents = command.sampling.resident_blocks
+        if residents is not None and residents > self.script.blocks:
+            allowed = f"0 to {self.script.blocks}"
+            raise EngineError(ErrorCode.INVALID_SETTING, name="resident_blocks", value=residents, allowed=allowed)
         budget = command.budget_bytes or BUDGET
         held_to = decode.budget_bytes or budget
         if held_to < SMALLEST:
@@ -123,6 +128,9 @@ class ScriptedEngine:
     def _run(self, command: Command, emit: Emit, canvas: Canvas, cancel: CancelFlag, latents: list[Path]) -> None:
         if isinstance(command, DecodeLatents | ContinueVideo):
             emit(JobStarted(self.folder, 256, 256, 33, 16, (Stage.DECODE, Stage.ENCODE)))
+            if self.script.fail_with is not None and isinstance(command, ContinueVideo):
+                emit(JobFailed(self.script.fail_with, {"stage": "decode"}, "scripted", self.folder / LATENTS))
+                return
             emit(JobFinished(command.output, 7.0, 300 * MIB))
             return
         size = (command.width, command.height, command.frames, command.fps)
@@ -139,7 +147,7 @@ class ScriptedEngine:
         for stage in (Stage.TEXT,):
             self._quick_stage(stage, emit, cancel)
         self._sample(command, clip, emit, canvas, cancel)
-        latents.append(self.folder / "latents.safetensors")
+        latents.append(self.folder / LATENTS)
         emit(LatentsSaved(latents[0]))
         self._decode(clip, emit, canvas, cancel)
         if self.script.fail_with is not None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QSpinBox, QWidget
+from PySide6.QtWidgets import QCheckBox, QComboBox, QLabel, QPushButton, QScrollArea, QSpinBox, QWidget
 
 from desktop.backend_words import backend_name, compile_text, unavailable_text
 from desktop.optimise_words import fit_text, recipe_name, residents_text, sampling_text, solver_name, weights_name
@@ -16,7 +16,7 @@ from desktop.views.option_row import OptionRow
 from desktop.views.stage_bars import StageBars
 from engine.attention.availability import Reason
 from engine.card_presets import GIB, distilled_recipes
-from engine.commands import BackendState, GenerateVideo
+from engine.commands import EMBEDDED_MODEL, BackendState, GenerateVideo
 from engine.denoise.compiled import CompileReason
 from engine.events import SamplingFigures, Stage
 from engine.generation import AttentionBackend, SamplingSettings, Solver
@@ -189,17 +189,62 @@ def test_escape_and_a_job_close_the_page(page: Desk) -> None:
 
 
 def test_settings_are_there_at_the_next_start(desks: Desks) -> None:
-    desk = desks.open()
+    desk = desks.open(model=EMBEDDED_MODEL)
     values = OptimiseValues(
         SamplingSettings(AttentionBackend.FLASH_ATTN, 20), solver=Solver.DPMPP_2M, recipe="causvid", budget_bytes=GIB
     )
     desk.app.prompt.optimise.change(values)
     desk.app.window.close()
     desk.qtbot.waitUntil(lambda: not desk.app.window.isVisible())
-    assert desks.open().app.prompt.optimise.values == values
+    assert desks.open(model=EMBEDDED_MODEL).app.prompt.optimise.values == values
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"solver": "unipc"}', '{"sampling": {"x": 1}, "solver": "unipc"}'])
+@pytest.mark.parametrize("is_demo", [False, True])
+def test_a_model_for_this_time_only_and_a_demo_leave_the_stored_settings_alone(desks: Desks, is_demo: bool) -> None:
+    stored = OptimiseValues(SamplingSettings(resident_blocks=20), recipe="causvid", budget_bytes=GIB)
+    desk = desks.open(model=EMBEDDED_MODEL if is_demo else None)
+    desk.app.settings.optimise = stored
+    again = desks.open(model=EMBEDDED_MODEL if is_demo else None, with_chosen_model=not is_demo)
+    assert again.app.prompt.optimise.values == OptimiseValues()
+    again.app.prompt.optimise.set_budget(2 * GIB)
+    again.app.window.close()
+    again.qtbot.waitUntil(lambda: not again.app.window.isVisible())
+    assert again.app.settings.optimise == stored
+
+
+def test_the_focus_stays_with_the_buttons_when_one_cannot_be_pressed_any_more(page: Desk) -> None:
+    page.app.prompt.optimise.set_budget(8 * GIB)
+    use, reset = page.child(QPushButton, "usePreset"), page.child(QPushButton, "resetOptimise")
+    assert page.app.window.focusWidget() is use
+    page.press(Qt.Key.Key_Space, widget=use)
+    assert page.app.window.focusWidget() is reset
+    page.press(Qt.Key.Key_Space, widget=reset)
+    assert page.app.window.focusWidget() is use
+
+
+def test_every_control_has_the_name_that_is_shown_beside_it(page: Desk) -> None:
+    control(page, QComboBox, "Distilled model")
+    assert all(area.focusPolicy() is Qt.FocusPolicy.NoFocus for area in page.app.window.panel.findChildren(QScrollArea))
+
+
+BROKEN = (
+    '"budget_bytes": "x"', '"budget_bytes": 1e300', '"budget_bytes": -1', '"recipe": 4', '"rounds_input": "no"',
+    '"residents_of_preset": 1',
+)  # fmt: skip
+BROKEN_SAMPLING = (
+    '"x": 1', '"resident_blocks": "a"', '"resident_blocks": true', '"chunk_tokens": 99999999999', '"step_cache": null',
+    '"step_cache": NaN', '"compile_blocks": null', '"joint_guidance": []',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"solver": "unipc"}',
+        *(f'{{"sampling": {{}}, "solver": "unipc", {each}}}' for each in BROKEN),
+        *(f'{{"sampling": {{{each}}}, "solver": "unipc"}}' for each in BROKEN_SAMPLING),
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_be_read_are_the_first_ones(text: str) -> None:
     assert optimise_from(text) == OptimiseValues()
     assert optimise_from(optimise_text(OptimiseValues())) == OptimiseValues()

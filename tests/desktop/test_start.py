@@ -186,9 +186,10 @@ def test_a_video_begins_with_the_picture_and_without_it_not_at_all(desk: Desk) -
     file = picture(desk.folder / "a.png")
     assert drop(desk.child(MediaSlot, "slot_first"), file)
     assert generate.isEnabled()
-    desk.qtbot.waitUntil(lambda: len(desk.engine.plans) > asked)
+    desk.qtbot.waitUntil(lambda: len(desk.engine.plans) > asked, timeout=60_000)
+    desk.qtbot.waitUntil(lambda: desk.app.prompt.outlook.outlook is not None)
     assert desk.engine.plans[-1].command.given == Given(first=file)
-    assert desk.app.prompt.outlook.stage(Stage.IMAGE) is not None or desk.app.prompt.outlook.outlook is None
+    assert desk.app.prompt.outlook.stage(Stage.IMAGE) is not None
     desk.click(desk.app.window.panel.start.slots["first"].clear)
     assert not generate.isEnabled()
 

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from engine.decode.room import Room, RoomInFiles, room_on_host
 from engine.memory.block_swap import BlockSwap, swapped_blocks, swapped_peak
 from engine.memory.copy_lanes import SerialLane, ThreadLane, Work
+from engine.memory.packed_block import move_block
 from engine.memory.simulate import LiveStorages
 from engine.models.float32_islands import keeps_float32
 from engine.models.rope import rope_table
@@ -292,6 +293,32 @@ def test_a_system_that_page_locks_no_memory_costs_speed_only(monkeypatch: pytest
     swap = BlockSwap([Linears(i) for i in range(COUNT)], CPU, 1, refused)
     assert numbers(swap.walk()) == list(range(COUNT))
     swap.close()
+
+
+def test_without_page_locked_memory_no_swapped_block_stays_on_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it may be before, as what was quantised there, and would take the memory that the plan gave to others."""
+
+    def refused(shape: object, dtype: object, device: object) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr("engine.memory.packed_block.room_on_host", refused)
+    storages = LiveStorages()
+    with FakeTensorMode(), storages:
+        blocks = [Linears(i, size=1 << 16) for i in range(COUNT)]
+        for block in blocks[1:]:
+            move_block(block, CARD)
+        blocks[1].narrow = blocks[0].narrow  # some of its tensors there, one here
+        swap = BlockSwap(blocks, CARD, 0, refused)
+        for _ in range(2):
+            assert {tensor.device for block in blocks for tensor in tensors_in(block)} == {CPU}
+            assert storages.live["meta"] <= 2 * ((4 << 16) + (64 << 10))  # the slots
+            for walked in swap.walk():
+                assert {tensor.device for tensor in tensors_in(walked)} == {CARD}
+        swap.close()
+
+
+def tensors_in(block: nn.Module) -> list[Tensor]:
+    return [*block.parameters(), *block.buffers()]
 
 
 def test_a_full_disk_is_told() -> None:

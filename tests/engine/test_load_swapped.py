@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from engine.decode.room import RoomInFiles
+from engine.decode.room import RoomInFiles, room_in_memory
 from engine.errors import EngineError, ErrorCode
 from engine.memory.block_swap import swapped_blocks
 from engine.memory.simulate import LiveStorages
 from engine.model_choice import LoraUse, ModelParts, WeightForm
 from engine.models.transformer import WanTransformer
-from engine.weights.card import QUANTIZED_FORMS, NetworkBytes, network_bytes
+from engine.weights.card import QUANTIZED_FORMS, NetworkBytes, network_bytes, stays_in_files
 from engine.weights.configs import image_encoder_config, shapes_of
 from engine.weights.dequantize import WORK_BYTES
 from engine.weights.detect import ModelFiles, find_model
@@ -270,3 +270,19 @@ def test_what_is_not_known_is_refused_with_what_is(name: str, form: str) -> None
 def test_the_figures_of_a_network_add_up() -> None:
     assert NetworkBytes(3, (1, 2), 7, host=4).total == 10
     assert swapped_blocks(LAYERS, LAYERS) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", list(WeightForm))
+def test_blocks_wait_in_their_files_where_nothing_is_made_of_them(
+    files: ModelFiles, form: WeightForm, dtype: torch.dtype
+) -> None:
+    """What is said from the headers, against the memory that loaded blocks really lie in."""
+    name = {torch.float32: "F32", torch.bfloat16: "BF16"}[dtype]
+    loading = TransformerLoading(form)
+    loaded = load_swapped_transformer(files, CPU, dtype, loading=loading, residence=Residence(0, room_in_memory))
+    tensors = [tensor for block in loaded.network.blocks for tensor in block.state_dict().values()]
+    is_mapped = not any(tensor.untyped_storage().resizable() for tensor in tensors)
+    assert stays_in_files(describe(files.transformer, Role.TRANSFORMER), form, name) is is_mapped
+    assert is_mapped is (form is WeightForm.STORED and dtype is torch.float32)
+    loaded.swap.close()

@@ -1,6 +1,7 @@
 """Clips gone on with and made anew through the whole engine, against one plain loop over the whole networks."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,22 @@ def test_latents_without_the_clip_that_was_gone_on_with_are_decoded_alone(
     command.output.unlink()
     finished(DecodeLatents(latents, tmp_path / "alone.mp4"), tmp_path)
     assert len(read_frames(tmp_path / "alone.mp4", 96, 64)) == 13
+
+
+def test_latents_are_decoded_behind_their_clip_where_the_model_has_moved(
+    command: GenerateVideo, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(command.model, tmp_path / "model"))
+    finished(command, tmp_path)
+    given, output = Given(extend=command.output), tmp_path / "longer.mp4"
+    longer = dataclasses.replace(command, model=model, given=given, frames=13, output=output)
+    latents = job_folder_of(finished(longer, tmp_path)) / LATENTS_FILE
+    moved = model.rename(tmp_path / "moved")
+    finished(DecodeLatents(latents, tmp_path / "again.mp4", moved), tmp_path)
+    assert np.array_equal(read_frames(tmp_path / "again.mp4", 96, 64), read_frames(output, 96, 64))
+    (moved / "diffusion_pytorch_model.safetensors").unlink()  # nothing but the VAE is needed
+    finished(DecodeLatents(latents, tmp_path / "once_more.mp4", moved), tmp_path)
+    assert len(read_frames(tmp_path / "once_more.mp4", 96, 64)) == len(read_frames(output, 96, 64))
 
 
 def test_a_model_of_pictures_goes_on_with_a_clip(

@@ -25,6 +25,7 @@ def test_the_slower_of_both_counts() -> None:
 
 def test_this_device_has_a_speed_that_is_no_nonsense() -> None:
     speed = speed_of(torch.device("cpu"), torch.float32)
+    assert speed is not None
     assert 1e8 < speed.flop < 1e15
     assert 1e7 < speed.copied_bytes < 1e13
     assert speed_of(torch.device("cpu"), torch.float32) is speed
