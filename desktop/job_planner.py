@@ -16,7 +16,7 @@ SETTLE_MS = 250  # another clip costs some tenths of a second to plan: first let
 
 
 class JobPlanner(QObject):
-    """Keeps `OutlookState` in step with the settings. While a job runs nothing is asked, which `OutlookState` is told."""
+    """Keeps `OutlookState` in step with the settings. While a job runs nothing is asked, which it is told."""
 
     def __init__(self, prompt: PromptState, job: JobState, bridge: EngineBridge, parent: QObject | None = None) -> None:
         super().__init__(parent)

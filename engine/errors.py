@@ -7,7 +7,7 @@ from functools import partial
 class ErrorCode(StrEnum):
     """Every kind of failure; the details that each one carries are named beside it."""
 
-    INVALID_SIZE = "invalid_size"  # width, height, multiple, nearest (e.g. "256x256, 288x256")
+    INVALID_SIZE = "invalid_size"  # width, height, multiple, smallest, largest, nearest (e.g. "256x256, 288x256")
     INVALID_FRAMES = "invalid_frames"  # frames, nearest (e.g. "29, 33")
     INVALID_SETTING = "invalid_setting"  # name, value, allowed
     MODEL_NOT_FOUND = "model_not_found"  # folder, missing (file names)

@@ -6,7 +6,7 @@ levels towards noise, s' = k s / (1 + (k - 1) s), because larger pictures need m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from itertools import count
 
 from engine.errors import EngineError, ErrorCode
 from engine.generation import Solver
@@ -96,8 +96,9 @@ def started_at(schedule: Schedule, strength: float) -> Schedule:
     """
     skipped = sum(sigma > strength for sigma in schedule.sigmas[:-1])
     if skipped == schedule.steps:
-        least = Decimal(schedule.sigmas[-2]).quantize(Decimal("0.001"), ROUND_CEILING).normalize()
-        allowed = f"{least:f} - 1 with these {schedule.steps} steps; more steps allow less"
+        last = schedule.sigmas[-2]
+        least = next(k / 1000 for k in count(int(last * 1000)) if k / 1000 >= last)  # the first of three digits
+        allowed = f"{least:g} - 1 with so few steps"
         raise EngineError(ErrorCode.INVALID_SETTING, name="strength", value=strength, allowed=allowed)
     return Schedule(schedule.sigmas[skipped:], schedule.timesteps[skipped:])
 

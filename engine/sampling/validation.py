@@ -53,7 +53,7 @@ def sampled_size(width: int, height: int, multiple: int) -> tuple[int, int]:
     sides = [_nearest_sides(side, multiple) for side in (width, height)]
     if width in sides[0] and height in sides[1]:
         return -(-width // multiple) * multiple, -(-height // multiple) * multiple
-    raise _invalid_size(width, height, COLOUR_PIXELS, _side_limits(multiple), list(product(*sides)))
+    raise _invalid_size(width, height, COLOUR_PIXELS, _side_limits(multiple), list(product(sides[0], sides[1])))
 
 
 def _nearest_sides(side: int, multiple: int) -> list[int]:

@@ -132,7 +132,7 @@ def measure_job(options: argparse.Namespace) -> dict[str, Any]:
         _spin_until(lambda: bool(loaded))
         app.prompt.change(replace(app.prompt.values, prompt="a red ball bouncing on a blue background"))
         began = time.perf_counter()
-        app.submit(app.prompt.command(Path(folder) / "out.mp4"))
+        app.jobs.submit(app.prompt.command(Path(folder) / "out.mp4"))
         meter.start()
         _spin_until(lambda: not app.job.is_busy)
         meter.stop()

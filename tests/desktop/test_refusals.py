@@ -6,6 +6,7 @@ import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QLabel, QPushButton, QSpinBox, QWidget
 
+from desktop.state.decode import DecodeChoice
 from desktop.state.job import Phase
 from desktop.views.stage_bars import StageBars
 from engine.decode.tiling import ReferenceTiling
@@ -53,7 +54,7 @@ def test_settings_that_the_engine_refuses_are_told_where_generate_is_and_on_the_
 
 def test_a_refused_way_to_decode_is_told_at_decoding_too(page: Desk) -> None:
     decode = page.app.prompt.decode
-    decode.choose(list(type(decode.choice))[-1])
+    decode.choose(DecodeChoice.REFERENCE)
     decode.change(replace(decode.values, tiling=ReferenceTiling(tile_width=251)))
     page.qtbot.waitUntil(lambda: page.app.prompt.outlook.is_invalid)
     assert "Not possible" in shown(page.app.window.panel.decode_panel)

@@ -33,8 +33,10 @@ def test_impossible_requests_end_with_2(tiny_model: Path, tmp_path: Path) -> Non
     for extra, words in (
         (["--size", "65x48"], "Nearest: 64x48"),
         (["--frames", "31"], "Nearest: 29, 33"),
-        (["--budget", "1KiB"], "the smallest needs"),
-        (["--budget", "much"], "--budget"),
+        (["--budget", "1KiB"], "the smallest budget that would do"),
+        (["--budget", "much"], "'much' is not a number of bytes, e.g. 8GiB"),
+        (["--size", "0x0"], "multiples of 2, from 16 to 8192. Nearest: 16x16"),
+        (["--size", "9000x9000"], "from 16 to 8192. Nearest: 8192x8192"),
     ):
         done = engine(*base, *extra)
         assert done.returncode == 2
@@ -51,8 +53,17 @@ def test_failures_end_with_1(tiny_model: Path, tmp_path: Path) -> None:
     assert "nowhere" in no_model.stderr
 
 
-def planned(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    assert main(["plan", *map(str, arguments)]) == 0
+def test_the_smallest_budget_that_is_named_is_enough(tiny_model: Path, tmp_path: Path) -> None:
+    base = generate_arguments(tiny_model, tmp_path)
+    refused = engine(*base, "--budget", "1MiB")
+    assert refused.returncode == 2
+    named = refused.stderr.strip().rstrip(".").rpartition("would do is ")[2]
+    done = engine(*base, "--budget", named)
+    assert done.returncode == 0, done.stderr
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> str:
+    assert main(["plan", *map(str, arguments)]) == code
     return capsys.readouterr().out
 
 
@@ -66,7 +77,7 @@ def test_plan_for_a_program_and_for_people(tiny_model: Path, capsys: pytest.Capt
     own = json.loads(planned(capsys, "--size", "64x48", "--frames", "9", "--model", tiny_model, "--json"))
     assert own["predicted_peak_bytes"] < plain["predicted_peak_bytes"] / 50
     assert main(["plan", *size, "--budget", "1MiB"]) == 2
-    assert "the smallest needs" in capsys.readouterr().err
+    assert "the smallest budget that would do" in capsys.readouterr().err
 
 
 KNOWN = ("--model", "wan2.1_t2v_14B:fp8_scaled", "--size", "1280x720", "--frames", "81")
@@ -84,7 +95,7 @@ def test_plan_of_a_whole_job_of_a_model_that_nobody_has_yet(capsys: pytest.Captu
 
 
 def test_what_does_not_fit_is_said_with_what_would(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = json.loads(planned(capsys, *KNOWN, "--budget", "3GiB", "--json"))
+    plan = json.loads(planned(capsys, *KNOWN, "--budget", "3GiB", "--json", code=2))
     sampling = plan["stages"]["sampling"]
     assert not plan["fits"]
     assert not sampling["fits"]
@@ -93,7 +104,43 @@ def test_what_does_not_fit_is_said_with_what_would(capsys: pytest.CaptureFixture
     assert sampling["predicted_peak_bytes"] < needed == sampling["smallest_bytes"] <= 4.5 * 2**30
     enough = json.loads(planned(capsys, *KNOWN, "--budget", f"{needed + 2**20}", "--json"))
     assert enough["fits"]
-    assert "the budget is 3.00 GiB" in planned(capsys, *KNOWN, "--budget", "3GiB")
+    said = planned(capsys, *KNOWN, "--budget", "3GiB", code=2)
+    assert "the budget is 3.00 GiB" in said
+    named = said.partition(" would do")[0].rpartition(", ")[2]
+    assert "does not fit" not in planned(capsys, *KNOWN, "--budget", named)
+
+
+def test_guidance_of_either_transformer_is_planned_for(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = ("--model", "wan2.2_t2v_A14B:fp8_scaled", *KNOWN[2:], "--json")
+
+    def tflop(*options: str) -> float:
+        sampling = json.loads(planned(capsys, *pair, *options))["stages"]["sampling"]
+        return float(sampling["tflop"])
+
+    both, none = tflop(), tflop("--guidance", "1")
+    assert both == pytest.approx(2 * none)
+    assert [tflop("--guidance", first, "--guidance-low", second) for first, second in ("13", "31", "11")] == [
+        both, both, none,
+    ]  # fmt: skip
+
+
+def test_plan_takes_only_what_moves_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--steps=4", "--times=1000,500", "--shift=3", "--solver=euler", "--boundary=0.9", "--compile"):
+        with pytest.raises(SystemExit):
+            main(["plan", *KNOWN, option])
+        assert f"unrecognized arguments: {option}" in capsys.readouterr().err
+    plain = json.loads(planned(capsys, *KNOWN, "--json"))["stages"]["sampling"]
+    for option in ("--attention=sageattn", "--resident-blocks=3", "--chunk-tokens=300", "--joint-guidance",
+                   "--step-cache=0.1", "--guidance=1"):  # fmt: skip
+        assert json.loads(planned(capsys, *KNOWN, "--json", option))["stages"]["sampling"] != plain, option
+
+
+def test_a_picture_is_refused_for_a_model_of_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(capsys, *KNOWN, "--picture", code=2) == ""
+    assert main(["plan", *KNOWN, "--picture"]) == 2
+    assert "this model makes videos of text alone" in capsys.readouterr().err
+    plan = json.loads(planned(capsys, "--model", "wan2.2_ti2v_5B", *KNOWN[2:], "--picture", "--json"))
+    assert "image" in plan["stages"]
 
 
 def test_models_of_pictures_have_a_stage_for_them(capsys: pytest.CaptureFixture[str]) -> None:

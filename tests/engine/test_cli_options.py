@@ -3,15 +3,18 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from PIL import Image
 
-from engine.cli import build_parser, main
+from engine.cli import build_parser, main, run_all
 from engine.cli_decode import decode_command
 from engine.cli_generate import generate_command, generate_commands
+from engine.cli_job import JobTerminal
 from engine.commands import (
     EMBEDDED_MODEL,
+    Command,
     DecodeLatents,
     DecodeMode,
     DecodeSettings,
@@ -23,7 +26,9 @@ from engine.commands import (
 )
 from engine.generation import AttentionBackend, Given, SamplingSettings, Solver
 from engine.model_choice import LoraUse, ModelParts, WeightForm
+from engine.pictures.fit import fitted_size
 from engine.presets import defaults_of
+from engine.sampling.validation import LARGEST_SEED, check_settings
 from engine.weights.provenance import Expert
 
 DECODE_OPTIONS = ["--decode-mode", "frame_major", "--strip-rows", "32", "--chunk-latents", "2", "--budget", "0.5GiB"]
@@ -72,10 +77,74 @@ def test_several_videos_have_seeds_and_names_of_their_own(tiny_model: Path, tmp_
     assert len(generate_commands(build_parser().parse_args(arguments))) == 1
 
 
+def test_seeds_beyond_the_largest_begin_again_at_0(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = ["generate", "x", "--model", tiny_model, "-o", tmp_path / "o.mp4", "--seed", LARGEST_SEED - 1]
+    commands = generate_commands(build_parser().parse_args([*map(str, arguments), "--videos", "4"]))
+    assert [command.seed for command in commands] == [LARGEST_SEED - 1, LARGEST_SEED, 0, 1]
+    for command in commands:
+        check_settings(command)
+
+
+def test_options_that_nothing_would_come_of_are_refused(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base: list[str | Path] = ["generate", "x", "--model", tiny_model, "-o", tmp_path / "o.mp4"]
+    for extra, words in (
+        (["--videos", "0"], "--videos = 0"),
+        (["--videos", "-3"], "--videos = -3"),
+        (["--videos", "1000000000"], "--videos = 1000000000"),
+        (["--videos", "2", "--seed", "-1"], "seed = -1"),
+        (["--videos", "2", "--seed", str(LARGEST_SEED + 1)], f"seed = {LARGEST_SEED + 1}"),
+        (["--strength", "0.4"], "--strength = 0.4"),
+        (["--strength", "0"], "--strength = 0"),
+        (["--steps", "4", "--times", "1000,500"], "--steps = 4"),
+        (["--restyle", "a.mp4", "--size", "64x48", "--strength", "0"], "above 0, up to 1"),
+    ):
+        out, error = refused(capsys, 2, *base, *extra)
+        assert (out, error.count("\n")) == ("", 1)
+        assert words in error
+
+
+def test_what_cannot_be_read_is_said_with_what_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, words in (("--times", "noise levels with commas"), ("--size", "832x480"), ("--budget", "8GiB")):
+        with pytest.raises(SystemExit):
+            main(["generate", "x", "-o", str(tmp_path / "o.mp4"), option, "abc"])
+        error = capsys.readouterr().err
+        assert f"argument {option}: 'abc' is not" in error
+        assert words in error
+
+
+class Ends:
+    """A terminal whose jobs end with these codes."""
+
+    def __init__(self, *codes: int) -> None:
+        self.codes = list(codes)
+
+    def run(self, command: Command) -> int:
+        return self.codes.pop(0)
+
+
+@pytest.mark.parametrize(("codes", "code", "left"), [((0, 0, 0), 0, 0), ((0, 1, 0), 1, 1), ((2, 0, 0), 2, 2)])
+def test_videos_after_one_that_failed_are_not_begun(
+    tmp_path: Path, codes: tuple[int, ...], code: int, left: int
+) -> None:
+    terminal = Ends(*codes)
+    assert run_all([GenerateVideo("x", tmp_path / "o.mp4")] * 3, cast(JobTerminal, terminal)) == code
+    assert len(terminal.codes) == left
+
+
+def test_no_jobs_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        assert "the folder of a job" in refused(capsys, 2, "resume", folder)[1]
+
+
 def test_the_size_is_that_of_the_picture_unless_one_is_asked_for(tmp_path: Path) -> None:
-    Image.new("RGB", (300, 150)).save(tmp_path / "wide.png")
-    command = generated("a star", "-o", tmp_path / "o.mp4", "--first", tmp_path / "wide.png")
-    assert (command.width, command.height) == (352, 160)  # as many pixels as 256x256, both multiples of 32
+    defaults = defaults_of(EMBEDDED_MODEL)
+    for size in ((300, 150), (320, 240), (240, 320), (500, 500)):
+        Image.new("RGB", size).save(tmp_path / "wide.png")
+        command = generated("a star", "-o", tmp_path / "o.mp4", "--first", tmp_path / "wide.png")
+        shown = fitted_size(size, 256 * 256, defaults.size_multiple, defaults.pictures.road)  # as in the window
+        assert (command.width, command.height) == shown
     asked = generated("a star", "-o", tmp_path / "o.mp4", "--first", tmp_path / "wide.png", "--size", "256x256")
     assert (asked.width, asked.height) == (256, 256)
 

@@ -1,12 +1,28 @@
 """Numbers people type and sentences people read."""
 
+import argparse
 import io
 import json
+import math
+import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from engine.cli_events import ProgressLine, event_json
-from engine.cli_words import PRODUCTS, REASONS, SENTENCES, parse_bytes, parse_size, said_bytes, said_time, sentence
+from engine.cli_events import ProgressLine, describe_misfit, event_json
+from engine.cli_words import (
+    PRODUCTS,
+    REASONS,
+    REFUSALS,
+    SENTENCES,
+    parse_bytes,
+    parse_size,
+    said_bytes,
+    said_refusal,
+    said_time,
+    sentence,
+)
 from engine.errors import ErrorCode
 from engine.events import (
     DecodePlanned,
@@ -16,6 +32,7 @@ from engine.events import (
     LatentsSaved,
     Stage,
     StageFinished,
+    StageOutlook,
     StageProgressed,
     StageStarted,
 )
@@ -23,7 +40,14 @@ from engine.models.scaled_products import Product, Why
 from tests.engine.event_samples import EVENTS
 
 DETAILS: dict[ErrorCode, dict[str, str | int | float]] = {
-    ErrorCode.INVALID_SIZE: {"width": 250, "height": 256, "multiple": 32, "nearest": "256x256"},
+    ErrorCode.INVALID_SIZE: {
+        "width": 250,
+        "height": 256,
+        "multiple": 32,
+        "nearest": "256x256",
+        "smallest": 32,
+        "largest": 8192,
+    },
     ErrorCode.INVALID_FRAMES: {"frames": 31, "nearest": "29, 33"},
     ErrorCode.INVALID_SETTING: {"name": "steps", "value": 0, "allowed": "1 - 1000"},
     ErrorCode.MODEL_NOT_FOUND: {"folder": "/m", "missing": "config.json"},
@@ -61,20 +85,47 @@ def test_bytes_are_read(text: str, count: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1", "1.2.3GB", "1 TB", "1 GiB extra", "nan"])
 def test_other_bytes_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not a number of bytes"):
+    with pytest.raises(argparse.ArgumentTypeError, match="not a number of bytes"):
         parse_bytes(text)
 
 
 def test_sizes_are_read() -> None:
     assert parse_size("832x480") == parse_size(" 832X480 ") == parse_size("832×480") == (832, 480)
     for text in ("832", "832x", "axb", "-8x8", "8x8x8"):
-        with pytest.raises(ValueError, match="not a size"):
+        with pytest.raises(argparse.ArgumentTypeError, match="not a size"):
             parse_size(text)
 
 
 def test_numbers_are_said_for_people() -> None:
     assert (said_time(7.6), said_time(125), said_time(59.7)) == ("8 s", "2:05", "1:00")
     assert (said_bytes(2**29), said_bytes(3 * 2**29)) == ("512 MiB", "1.50 GiB")
+
+
+@given(st.integers(2**20, 2**41), st.integers(1, 2**36))
+def test_the_smallest_budget_that_is_named_is_enough_and_never_the_one_that_is_not(budget: int, lacking: int) -> None:
+    smallest = budget + lacking
+    refusal = sentence(ErrorCode.NO_PLAN_FITS, {"budget_bytes": budget, "smallest_bytes": smallest})
+    misfit = describe_misfit(StageOutlook(Stage.SAMPLE, smallest, smallest, budget))
+    for text in (refusal, misfit):
+        said = re.findall(r"[0-9.]+ [MG]iB", text)
+        assert len(set(said)) == 2
+        low, enough = map(parse_bytes, said)
+        assert low <= budget
+        assert smallest <= enough <= smallest + max(2**20, 2**30 // 100)
+
+
+def test_numbers_are_rounded_as_they_are_needed() -> None:
+    assert [said_bytes(2**25 + 1, each) for each in (math.floor, round, math.ceil)] == ["32 MiB", "32 MiB", "33 MiB"]
+    assert [said_bytes(2**32 + 1, each) for each in (math.floor, round, math.ceil)] == [
+        "4.00 GiB", "4.00 GiB", "4.01 GiB",
+    ]  # fmt: skip
+
+
+def test_names_keep_their_capitals() -> None:
+    assert said_refusal({"reason": "not_nvidia"}) == " It needs an NVIDIA card."
+    assert said_refusal({"reason": "no_compiler"}) == " There is no C++ compiler."
+    for reason, words in REFUSALS.items():
+        assert words.format(detail="SageAttn")[1:] in said_refusal({"reason": reason, "detail": "SageAttn"})
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)

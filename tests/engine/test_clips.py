@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from engine.cancel import Cancelled
 from engine.errors import EngineError, ErrorCode
-from engine.pictures.clips import ClipFacts, frames_of, open_clip
+from engine.pictures.clips import ClipFacts, first_frame, frames_of, open_clip
 from tests.engine.clip_files import HEIGHT, STEP, WIDTH, converted, make_clip, numbered, numbers_of
 from tests.engine.video_reading import ffmpeg
 from tests.engine.video_writing import ffmpeg_children, nothing
@@ -98,8 +99,23 @@ def test_what_is_no_clip(tmp_path: Path) -> None:
         file = tmp_path / name
         file.write_bytes(content)
         assert reason(file)
-    assert "No such file" in reason(tmp_path / "nothing.mp4")
+    for name in ("nothing.mp4", "a\0b.mp4"):
+        assert reason(tmp_path / name) == "there is no such file"
     assert "no file" in reason(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "bmp", "tiff"])
+def test_a_still_picture_is_called_one(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "picture.mp4"
+    Image.new("RGB", (32, 16)).save(file, kind)
+    assert reason(file) == "it is a picture, not a clip"
+    with pytest.raises(EngineError, match="a picture, not a clip"):
+        first_frame(file)
+
+
+def test_a_moving_png_is_a_clip(clip: Path, tmp_path: Path) -> None:
+    moving = converted(clip, tmp_path / "a.apng", "-frames:v", "7")
+    assert open_clip(moving, 16, nothing).frames == 7
 
 
 def test_lists_of_other_files_are_not_followed(clip: Path, tmp_path: Path) -> None:

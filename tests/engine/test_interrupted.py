@@ -311,7 +311,7 @@ def test_below_the_smallest_plan_the_numbers_are_said_and_nothing_is_lost(tiny_m
     folder = left_behind(tmp_path / "jobs", GenerateVideo("x", tmp_path / "out.mp4", tiny_model, decode=tight))
     resumed = engine("resume", "--jobs", tmp_path / "jobs")
     assert resumed.returncode == 2, resumed.stderr
-    assert re.search(r"fits into 1 MiB; the smallest needs \d+ MiB", resumed.stderr)
+    assert re.search(r"not fit into 1 MiB; the smallest budget that would do is \d+ MiB", resumed.stderr)
     assert f'decode "{folder / LATENTS_FILE}"' in resumed.stderr
     assert only(tmp_path / "jobs").path == folder
     again = Run(DecodeLatents(folder / LATENTS_FILE, tmp_path / "out.mp4"), tmp_path / "jobs")

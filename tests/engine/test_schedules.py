@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.errors import EngineError, ErrorCode
 from engine.generation import Solver
 from engine.sampling.schedule import (
     UNIPC_FIRST_LEVEL,
@@ -83,13 +84,37 @@ def test_the_first_transformer_takes_as_many_steps_as_officially(
     assert expert_steps(schedule, boundary) == steps
 
 
+def least_strength(schedule: Schedule, strength: float) -> float:
+    """What is named as the least there is where `strength` is refused."""
+    with pytest.raises(EngineError) as caught:
+        started_at(schedule, strength)
+    assert (caught.value.code, caught.value.details["name"]) == (ErrorCode.INVALID_SETTING, "strength")
+    return float(str(caught.value.details["allowed"]).split(" - ")[0])
+
+
+@given(SCHEDULES)
+def test_the_least_strength_that_is_named_is_taken_and_little_above_the_truth(schedule: Schedule) -> None:
+    least = least_strength(schedule, 0.0)
+    assert schedule.sigmas[-2] <= least <= schedule.sigmas[-2] + 0.001
+    assert started_at(schedule, least).steps == 1
+
+
+def test_a_strength_below_the_last_level_is_not_silently_more() -> None:
+    assert least_strength(dpmpp_schedule(40, 12.0), 0.2) == 0.236
+    assert least_strength(schedule_for(Solver.EULER, 4, 1.0, LIGHTX2V), 0.249) == 0.25
+    assert least_strength(dpmpp_schedule(1, 5.0), 0.7) == 1
+
+
 @given(SCHEDULES, st.floats(0, 1))
 def test_a_later_start_is_the_end_of_the_same_schedule(schedule: Schedule, strength: float) -> None:
+    if strength < schedule.sigmas[-2]:
+        least_strength(schedule, strength)
+        return
     late = started_at(schedule, strength)
     assert 1 <= late.steps <= schedule.steps
     assert late.sigmas == schedule.sigmas[-late.steps - 1 :]
     assert late.timesteps == schedule.timesteps[-late.steps :]
-    assert late.steps == 1 or late.sigmas[0] <= strength
+    assert late.sigmas[0] <= strength
     skipped = schedule.sigmas[: -late.steps - 1]
     assert all(sigma > strength for sigma in skipped)
     assert started_at(schedule, 1.0) == schedule
@@ -99,7 +124,7 @@ def test_a_later_start_is_the_end_of_the_same_schedule(schedule: Schedule, stren
 def test_the_switch_of_transformers_stays_where_it_is_when_started_late(
     schedule: Schedule, strength: float, boundary: float
 ) -> None:
-    late = started_at(schedule, strength)
+    late = started_at(schedule, max(strength, schedule.sigmas[-2]))
     second = schedule.steps - expert_steps(schedule, boundary)
     assert late.steps - expert_steps(late, boundary) == min(second, late.steps)
 

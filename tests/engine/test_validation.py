@@ -23,15 +23,17 @@ def refusal(width: int, height: int, multiple: int) -> EngineError | None:
     return None
 
 
-@given(st.integers(-64, 2000), st.integers(-64, 2000), st.sampled_from([8, 16, 32]))
+@given(st.integers(-64, 8400), st.integers(-64, 8400), st.sampled_from([8, 16, 32]))
 def test_a_refused_size_names_the_nearest_valid_one(width: int, height: int, multiple: int) -> None:
     error = refusal(width, height, multiple)
-    assert (error is None) == (min(width, height) > 0 and width % multiple == height % multiple == 0)
+    is_between = min(width, height) > 0 and max(width, height) <= LARGEST_SIDE
+    assert (error is None) == (is_between and width % multiple == height % multiple == 0)
     if error is None:
         return
     assert error.code is ErrorCode.INVALID_SIZE
     offered = [tuple(map(int, size.split("x"))) for size in str(error.details["nearest"]).split(", ")]
-    sides = range(multiple, 2100, multiple)
+    sides = range(multiple, LARGEST_SIDE + 1, multiple)
+    assert (error.details["smallest"], error.details["largest"]) == (sides[0], sides[-1])
     best_w, best_h = min(abs(side - width) for side in sides), min(abs(side - height) for side in sides)
     assert abs(offered[0][0] - width) + abs(offered[0][1] - height) == best_w + best_h
     assert all(refusal(w, h, multiple) is None for w, h in offered)
@@ -94,6 +96,9 @@ def test_a_size_is_rounded_up_or_refused_with_sizes_that_can_be(width: int, heig
     assert found.code is ErrorCode.INVALID_SIZE
     offered = [tuple(map(int, size.split("x"))) for size in str(found.details["nearest"]).split(", ")]
     assert all(isinstance(sampled(w, h, multiple), tuple) for w, h in offered)
+    limits = range(*(int(found.details[name]) for name in ("smallest", "largest", "multiple")))
+    assert can_be == all(side in limits or side == limits.stop for side in (width, height))
+    assert all(isinstance(sampled(side, side, multiple), tuple) for side in (limits.start, limits.stop))
     assert all(abs(w - width) <= 1 or w in (multiple, LARGEST_SIDE) for w, _ in offered)
 
 
@@ -106,7 +111,8 @@ def test_full_hd_is_cut_out_of_what_is_sampled() -> None:
 
 @pytest.mark.parametrize(
     ("part", "name", "value"),
-    [("given", "strength", -0.1), ("given", "strength", 1.1), ("given", "strength", float("nan")),
+    [("given", "strength", -0.1), ("given", "strength", 0.0), ("given", "strength", 1.1),
+     ("given", "strength", float("inf")), ("given", "strength", float("nan")),
      ("sampling", "step_cache", -0.1), ("sampling", "step_cache", 2.0), ("sampling", "step_cache", float("nan")),
      ("sampling", "resident_blocks", -1), ("sampling", "chunk_tokens", 0)],
 )  # fmt: skip
