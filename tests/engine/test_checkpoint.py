@@ -303,6 +303,7 @@ def test_killed_at_any_moment_the_old_state_or_the_new_one_is_there_whole(tmp_pa
 
 
 @FORKS
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("solver", list(Solver))
 def test_a_job_killed_again_and_again_has_the_same_latents(tmp_path: Path, solver: Solver) -> None:
     (told,) = helper("samplers", tmp_path, solver.value)

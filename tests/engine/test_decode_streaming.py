@@ -1,7 +1,5 @@
 """The streaming decode against an untiled one that shares no code with it."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,18 +30,6 @@ def test_any_cut_gives_the_untiled_picture(case: Case, vae: VideoVae) -> None:
     latents = latents_of(case.shape)
     difference = (streamed(vae, latents, planned(case, NARROW)) - plain(vae, latents)).abs().max()
     assert difference <= 1e-5
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Threads share out the values of a layer, and where a share ends the last bit may differ.
-
-    The plain decode has one latent frame in a layer at a time, a longer chunk more: other shares for two threads.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("one_thread")
