@@ -44,7 +44,7 @@ class Model:
     @property
     def size_multiple(self) -> int:
         """What pixel sides must be multiples of."""
-        return self.vae.spatial_factor * max(self.transformer.patch_size[1:])
+        return multiple_of(self.vae, self.transformer)
 
     @property
     def decoder(self) -> Decoder:
@@ -65,6 +65,11 @@ class Model:
 
 def _names(files: tuple[Path, ...]) -> str:
     return ", ".join(file.name for file in files)
+
+
+def multiple_of(vae: VideoVaeConfig, transformer: TransformerConfig) -> int:
+    """What the sides of what is sampled are multiples of, in pixels."""
+    return vae.spatial_factor * max(transformer.patch_size[1:])
 
 
 def open_model(folder: Path, parts: ModelParts = NO_PARTS) -> Model:

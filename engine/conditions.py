@@ -102,7 +102,8 @@ def describe_pictures(job: Job, prepared: Prepared) -> Tensor | None:
         return None
     cache, size = cache_of(job), image_encoder_config(files).image_size
     shown = described_pixels(prepared.pictures.described[:used], prepared.target)
-    pictures = {image_key(files, picture, device.network_dtype): picture for picture in shown}
+    keys = [image_key(files, picture, device.network_dtype) for picture in shown]
+    pictures = dict(zip(keys, shown, strict=True))
     found = {key: rows for key in pictures if (rows := cache.get(key)) is not None}
     lacking = [key for key in pictures if key not in found]
     if lacking:
@@ -110,7 +111,6 @@ def describe_pictures(job: Job, prepared: Prepared) -> Tensor | None:
         for key, rows in zip(lacking, run_image_encoder(job, files, squashed), strict=True):
             cache.put(key, rows)
             found[key] = rows
-    keys = [image_key(files, picture, device.network_dtype) for picture in shown]
     return torch.cat([found[key] for key in keys])[None]
 
 

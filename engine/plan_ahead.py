@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from engine.clip import Clip, open_model
+from engine.clip import Clip, multiple_of, open_model
 from engine.commands import DecodeSettings
 from engine.decode.figures import describe
 from engine.decode.plan import plan as plan_decode
@@ -67,11 +67,6 @@ def networks_named(question: Question, dtype: torch.dtype) -> Networks:
         return networks_of(open_model(path), dtype, question.weights, ())
     name, _, form = question.model.partition(NAME_FROM_FORM)
     return known_networks(name, form or "bf16", question.weights, dtype)
-
-
-def multiple_of(vae: VideoVaeConfig, transformer: TransformerConfig) -> int:
-    """What sampled sides are multiples of."""
-    return vae.spatial_factor * max(transformer.patch_size[1:])
 
 
 def plan_decode_ahead(

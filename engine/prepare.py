@@ -21,13 +21,16 @@ from engine.output.finished_video import check_output
 from engine.pictures.fit import Target
 from engine.pictures.given import GivenPictures, read_given
 from engine.pictures.road import PictureUse, check_given, picture_use
-from engine.presets import ModelDefaults, defaults_of
+from engine.presets import ModelDefaults, defaults_of_network
 from engine.sampling.schedule import Schedule, expert_steps, schedule_for, started_at
 from engine.sampling.validation import check_settings
 from engine.weights.complete import IMAGE_ENCODER
+from engine.weights.inspect import inspect_files
 from engine.weights.load import check_weights, match_loras
 from engine.weights.lora.use import check_uses
 from engine.weights.preview import PreviewFile, find_preview_decoder
+
+DEFAULT_BOUNDARY = 0.875  # of Wan 2.2's text-to-video model, for pairs that nobody published
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def prepare(job: Job, command: GenerateVideo) -> Prepared:
 def look(device: Device, command: GenerateVideo) -> Outline:
     """The model and the clip of `command`. Raises what opening the model raises, INVALID_SIZE and INVALID_FRAMES."""
     model = open_model(command.model, command.parts)
-    defaults = defaults_of(command.model, command.parts)
+    defaults = defaults_of_network(inspect_files(model.files.transformer).model, model.files.transformer_config)
     use = picture_use(model.transformer, model.transformer.model_type)
     check_image_encoder(model, use)
     target = Target((command.width, command.height), model.size_multiple, use.road)
@@ -135,9 +138,6 @@ def switch_of(command: GenerateVideo, model: Model, defaults: ModelDefaults, sch
     if model.files.low_noise is None:
         return None
     return Switch(expert_steps(schedule, DEFAULT_BOUNDARY if boundary is None else boundary))
-
-
-DEFAULT_BOUNDARY = 0.875  # of Wan 2.2's text-to-video model, for pairs that nobody published
 
 
 def guidances_of(

@@ -11,6 +11,7 @@ from engine.decode.cut import CachePlace, Cut, DecodeOrder
 from engine.decode.reference_cost import reference_cost
 from engine.decode.tiling import ReferenceTiling, tile_rows
 from engine.errors import EngineError, ErrorCode
+from engine.memory.limits import MemoryLimits
 from engine.models.video_vae import VideoVaeConfig
 
 __all__ = ["DecodeOrder", "DecodePlan", "plan"]
@@ -64,24 +65,6 @@ class _Candidate:
         return cost.flop / FLOP_PER_SECOND + moved + SECONDS_PER_STEP * self.cut.strips * self.cut.chunks
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What a plan has to stay below; None is no limit."""
-
-    card_bytes: int | None
-    host_bytes: int | None
-    one_memory: bool
-
-    def fits_card(self, cost: CutCost) -> bool:
-        return self.card_bytes is None or cost.peak_bytes <= self.card_bytes
-
-    def needed_on_host(self, cost: CutCost) -> int:
-        return cost.host_bytes + (cost.peak_bytes if self.one_memory else 0)
-
-    def fits_host(self, cost: CutCost) -> bool:
-        return self.host_bytes is None or self.needed_on_host(cost) <= self.host_bytes
-
-
 def plan(
     latent_shape: tuple[int, int, int],
     config: VideoVaeConfig,
@@ -106,11 +89,11 @@ def plan(
     else:
         cuts = _cuts(latent_shape, config, settings)
         candidates = [_Candidate(cut, cut_cost(cut, latent_shape[2], config, dtype)) for cut in cuts]
-    limits = _Limits(settings.budget_bytes, host_bytes_available, one_memory)
+    limits = MemoryLimits(settings.budget_bytes, host_bytes_available, one_memory)
     candidates = [c for c in candidates if c.cost.file_bytes <= file_bytes_available]
-    fitting = [c for c in candidates if limits.fits_card(c.cost) and limits.fits_host(c.cost)]
+    fitting = [c for c in candidates if limits.fit(c.cost)]
     if not fitting:
-        raise _no_plan(candidates, limits)
+        raise limits.refusal(c.cost for c in candidates)
     best = min(fitting, key=lambda c: (c.seconds, c.cost.peak_bytes))
     return _as_plan(best, latent_shape, config, dtype, settings)
 
@@ -183,15 +166,6 @@ def _order_choices(mode: DecodeMode, *, whole: bool) -> tuple[tuple[DecodeOrder,
             return frame_major + strip_major
         case _:
             return frame_major
-
-
-def _no_plan(candidates: list[_Candidate], limits: _Limits) -> EngineError:
-    """The error that names the smallest budget that would do, or what host memory is missing."""
-    in_host = [c.cost.peak_bytes for c in candidates if limits.fits_host(c.cost)]
-    if in_host and limits.card_bytes is not None:
-        return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=limits.card_bytes, smallest_bytes=min(in_host))
-    smallest = min(limits.needed_on_host(c.cost) for c in candidates)
-    return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=limits.host_bytes or 0, smallest_bytes=smallest)
 
 
 def _as_plan(

@@ -9,6 +9,7 @@ from engine.denoise.cost import Sampling, SamplingCost, block_values, sampling_c
 from engine.errors import EngineError, ErrorCode
 from engine.events import SamplingFigures
 from engine.generation import SamplingSettings
+from engine.memory.limits import MemoryLimits
 from engine.models.rope import Grid
 from engine.models.transformer import TransformerConfig
 from engine.weights.card import NetworkBytes
@@ -78,24 +79,6 @@ class _Candidate:
         return max(computing, copying) + COPY_DRAG * copying
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """What a plan has to stay below; None is no limit."""
-
-    card_bytes: int | None
-    host_bytes: int | None
-    one_memory: bool
-
-    def fits_card(self, cost: SamplingCost) -> bool:
-        return self.card_bytes is None or cost.peak_bytes <= self.card_bytes
-
-    def needed_on_host(self, cost: SamplingCost) -> int:
-        return cost.host_bytes + (cost.peak_bytes if self.one_memory else 0)
-
-    def fits_host(self, cost: SamplingCost) -> bool:
-        return self.host_bytes is None or self.needed_on_host(cost) <= self.host_bytes
-
-
 def plan_sampling(
     config: TransformerConfig,
     latent_size: Grid,
@@ -127,11 +110,11 @@ def plan_sampling(
         batch=2 if is_joint else 1, passes=2 if guided and not is_joint else 1, image_tokens=image_tokens, runs=runs,
         step_cache=settings.step_cache > 0, beside_bytes=beside_bytes,
     )  # fmt: skip
-    limits = _Limits(budget_bytes, host_bytes_available, one_memory)
+    limits = MemoryLimits(budget_bytes, host_bytes_available, one_memory)
     candidates = list(_candidates(sampling, settings, one_memory=one_memory))
-    fitting = [c for c in candidates if limits.fits_card(c.cost) and limits.fits_host(c.cost)]
+    fitting = [c for c in candidates if limits.fit(c.cost)]
     if not fitting:
-        raise _no_plan(candidates, limits)
+        raise limits.refusal(c.cost for c in candidates)
     best = min(fitting, key=lambda c: (c.seconds, c.cost.peak_bytes))
     return _as_plan(best, limits)
 
@@ -200,16 +183,7 @@ def _cuts_below(plan: SamplingPlan) -> Iterator[tuple[int, int]]:
         yield resident, chunk
 
 
-def _no_plan(candidates: list[_Candidate], limits: _Limits) -> EngineError:
-    """The error that names the smallest budget that would do, or what host memory is missing."""
-    in_host = [c.cost.peak_bytes for c in candidates if limits.fits_host(c.cost)]
-    if in_host and limits.card_bytes is not None:
-        return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=limits.card_bytes, smallest_bytes=min(in_host))
-    smallest = min(limits.needed_on_host(c.cost) for c in candidates)
-    return EngineError(ErrorCode.NO_PLAN_FITS, budget_bytes=limits.host_bytes or 0, smallest_bytes=smallest)
-
-
-def _as_plan(best: _Candidate, limits: _Limits) -> SamplingPlan:
+def _as_plan(best: _Candidate, limits: MemoryLimits) -> SamplingPlan:
     made = SamplingPlan(
         best.sampling,
         best.resident_blocks,
@@ -228,9 +202,9 @@ def _as_plan(best: _Candidate, limits: _Limits) -> SamplingPlan:
     return replace(made, smallest_bytes=last.predicted_peak_bytes)
 
 
-def _fewest_resident(best: _Candidate, limits: _Limits) -> int:
+def _fewest_resident(best: _Candidate, limits: MemoryLimits) -> int:
     """The fewest blocks on the card, of as many as `best` has at most, with which the others have room outside it."""
     if limits.one_memory:
         return best.resident_blocks
     costs = (sampling_cost(best.sampling, count, best.chunk_tokens) for count in range(best.resident_blocks))
-    return next((count for count, cost in enumerate(costs) if limits.fits_host(cost)), best.resident_blocks)
+    return next((count for count, cost in enumerate(costs) if limits.fit_host(cost)), best.resident_blocks)

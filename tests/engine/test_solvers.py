@@ -11,7 +11,16 @@ from torch import Tensor
 from engine.generation import Solver
 from engine.sampling.guidance import seeded_noise
 from engine.sampling.schedule import Schedule, dpmpp_schedule, schedule_for, started_at
-from engine.sampling.solvers import Past, dpmpp_step, lcm_step, noised, predicted_x0, step_noise, step_of
+from engine.sampling.solvers import (
+    Past,
+    dpmpp_step,
+    lcm_step,
+    noised,
+    predicted_x0,
+    step_noise,
+    step_of,
+    unipc_step,
+)
 from tests.engine.test_sampling import curved_velocity
 
 # Outputs of the official Wan 2.1 scheduler: x after each of 5 steps at shift 5 from [1, -0.5, 0.25], v = x/2 + t/1000.
@@ -59,18 +68,21 @@ def test_dpmpp_is_the_textbooks_from_the_second_level_on() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-def test_dpmpp_matches_the_peer_library() -> None:
-    diffusers = pytest.importorskip("diffusers")
-    peer = diffusers.DPMSolverMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, final_sigmas_type="zero"
-    )
+PEERS = {"UniPCMultistepScheduler": unipc_step, "DPMSolverMultistepScheduler": dpmpp_step}
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_the_peer_library_walks_alike_over_many_steps(name: str) -> None:
+    diffusers, step = pytest.importorskip("diffusers"), PEERS[name]
+    settings = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    peer = getattr(diffusers, name)(**settings, final_sigmas_type="zero")
     peer.set_timesteps(17)
     # The peer's own levels are used, since its spacing differs from the official one.
     schedule = Schedule(tuple(peer.sigmas.double().tolist()), tuple(peer.timesteps.double().tolist()))
     ours = theirs = seeded_noise((4, 6), 3)
     past = Past()
     for index, time in enumerate(peer.timesteps):
-        ours, past = dpmpp_step(schedule, index, ours, curved_velocity(ours, schedule.sigmas[index]), past)
+        ours, past = step(schedule, index, ours, curved_velocity(ours, schedule.sigmas[index]), past)
         velocity = curved_velocity(theirs, schedule.sigmas[index])
         theirs = peer.step(velocity, time, theirs, return_dict=False)[0]
         torch.testing.assert_close(ours, theirs, rtol=2e-5, atol=2e-5)
